@@ -1,0 +1,104 @@
+//! Records in the ring buffer. Each begins with an [`EventHeader`].
+
+use crate::STACK_COPY_BYTES;
+
+/// What follows an [`EventHeader`].
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// [`ContextHeader`] and a stack copy.
+    Context = 1,
+    /// [`LifecycleEvent`]: a traced process replaced its image.
+    Exec = 2,
+    /// [`LifecycleEvent`]: the thread that a traced process's probes hang on ended.
+    Exit = 3,
+    /// [`LifecycleEvent`]: a traced process created another.
+    Fork = 4,
+    /// [`MappingEvent`]: an executable mapping was made or asked for.
+    Mapping = 5,
+}
+
+/// Head of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventHeader {
+    /// An [`EventKind`].
+    pub kind: u32,
+    /// Thread group id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Explicit padding.
+    pub pad: u32,
+    /// Address space.
+    pub space: u64,
+    /// Monotonic nanoseconds.
+    pub time_ns: u64,
+}
+
+/// A new context: registers at the probed function's entry; `stack_len` bytes of stack follow.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextHeader {
+    /// Common head.
+    pub header: EventHeader,
+    /// The fingerprint the kernel counts under.
+    pub fingerprint: u64,
+    /// The fingerprint before widening; equal to `fingerprint` unless that was ambiguous.
+    pub narrow: u64,
+    /// Instruction pointer (inside the probed function).
+    pub ip: u64,
+    /// Stack pointer: address of the first copied byte.
+    pub sp: u64,
+    /// Frame pointer register (rbp, x29).
+    pub fp: u64,
+    /// Link register (aarch64), 0 elsewhere.
+    pub lr: u64,
+    /// Valid bytes of the copy.
+    pub stack_len: u32,
+    /// A [`crate::Function`].
+    pub function: u32,
+}
+
+/// Fork, exec or exit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LifecycleEvent {
+    /// Common head; `space` is the one that began (exec, fork) or ended (exit).
+    pub header: EventHeader,
+    /// Exec: the space that ended. Fork: the parent's space. Else 0.
+    pub other_space: u64,
+    /// Fork: the parent's thread group. Else 0.
+    pub other_tgid: u32,
+    /// Explicit padding.
+    pub pad: u32,
+}
+
+/// An executable mapping is about to appear.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingEvent {
+    /// Common head.
+    pub header: EventHeader,
+    /// Generation of the space's mappings after this event.
+    pub generation: u32,
+    /// The space's [`crate::TextTable`] slot.
+    pub text_slot: u32,
+}
+
+/// Size of the largest record.
+pub const MAX_EVENT_BYTES: usize = size_of::<ContextHeader>() + STACK_COPY_BYTES;
+
+const _: () = assert!(size_of::<EventHeader>() == 32);
+const _: () = assert!(size_of::<ContextHeader>() == 88);
+const _: () = assert!(size_of::<LifecycleEvent>() == 48);
+const _: () = assert!(size_of::<MappingEvent>() == 40);
+
+/// Offset of `pid` in the `task:task_newtask` record.
+pub const NEWTASK_PID_OFFSET: usize = 8;
+/// Offset of `clone_flags` in the `task:task_newtask` record.
+pub const NEWTASK_FLAGS_OFFSET: usize = 32;
+/// Offset of `old_pid` in the `sched:sched_process_exec` record.
+pub const EXEC_OLD_PID_OFFSET: usize = 16;
+/// Offset of `prot` in the `syscalls:sys_enter_mmap` record.
+pub const MMAP_PROT_OFFSET: usize = 32;

@@ -1,0 +1,49 @@
+//! The ABI between memtrace's kernel side and its user side.
+//!
+//! Everything here is `#[repr(C)]`, explicitly padded, plain data without logic; sizes and
+//! offsets are asserted at compile time, because the two sides are compiled for different
+//! targets. No type here is stable outside of one build: kernel object and binary travel together.
+#![no_std]
+
+pub mod counters;
+pub mod events;
+pub mod heap;
+pub mod thread;
+pub mod weight;
+
+pub use counters::{COUNTERS, Counter};
+pub use events::{ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent};
+pub use heap::{
+    Context, ContextKey, Function, LiveKey, LiveValue, Sampling, Settings, Target, TextTable,
+};
+
+/// A fixed-point one for object weights: counters of objects are kept in 1/65536 of an object,
+/// so that sampled weights (R22) add up without rounding.
+pub const ONE_OBJECT: u64 = 1 << 16;
+
+/// Bytes of user stack read for the context fingerprint of every recorded call.
+pub const FINGERPRINT_BYTES: usize = 512;
+/// Bytes of user stack hashed for contexts whose narrow fingerprint is ambiguous, and for checks.
+pub const WIDE_BYTES: usize = 8192;
+/// Bytes of user stack copied at most for a new context.
+pub const STACK_COPY_BYTES: usize = 32 * 1024;
+/// Granules in a [`TextTable`]. A power of two.
+pub const TEXT_SLOTS: usize = 8192;
+/// Entries of the ambiguity table. A power of two; indexed by the fingerprint's low bits.
+pub const WIDE_SLOTS: usize = 4096;
+/// Value of the ambiguity table: count by the narrow fingerprint, and check it now and then.
+pub const WIDE_CHECK: u32 = 0;
+/// The narrow fingerprint is ambiguous: the wide window is hashed at every hit.
+pub const WIDE_ALWAYS: u32 = 1;
+/// The wide window differed for one and the same stack: no more checks.
+pub const WIDE_NEVER: u32 = 2;
+/// Calls in flight that are kept for one thread. Real nesting is at most four deep
+/// (`reallocarray` → `realloc` → `malloc` → `mmap`).
+pub const MAX_CALLS: usize = 8;
+/// Sampling rates one session can go through; the last one stays.
+pub const MAX_SAMPLING_EPOCHS: usize = 64;
+
+const _: () = assert!(TEXT_SLOTS.is_power_of_two());
+const _: () = assert!(WIDE_SLOTS.is_power_of_two());
+const _: () = assert!(MAX_CALLS.is_power_of_two());
+const _: () = assert!(WIDE_BYTES.is_multiple_of(FINGERPRINT_BYTES));

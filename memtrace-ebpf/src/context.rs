@@ -1,0 +1,402 @@
+//! Context fingerprints: which call path is this, without unwinding.
+//!
+//! The narrow fingerprint hashes the words in the top 512 bytes of the user stack that point into
+//! code. A new one has its stack copied, once. Paths that look alike in the narrow window are told
+//! apart by a wide one: its hash is compared at the first hits of a context and now and then
+//! after, and from the first difference on the fingerprint is widened.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns,
+        generated::bpf_probe_read_user,
+    },
+    programs::ProbeContext,
+};
+use memtrace_common::{
+    Context, ContextHeader, ContextKey, Counter, EventHeader, EventKind, FINGERPRINT_BYTES,
+    Function, STACK_COPY_BYTES, TEXT_SLOTS, TextTable, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK,
+    WIDE_SLOTS,
+    events::MAX_EVENT_BYTES,
+    thread::{Call, Thread, WINDOW_WORDS},
+};
+
+use crate::{
+    account::new_context,
+    maps::{CONTEXTS, CONTINUE, EVENTS, TEXT, TEXT_GENERATION, WIDE, count},
+    registers::{Registers, registers},
+    thread::{self, call_at},
+};
+
+/// Index of the program that goes on where a plain hit ends.
+pub const DEEP: u32 = 0;
+
+const PAGE: u64 = 4096;
+const TEXT_SLOT_BITS: u32 = TEXT_SLOTS.trailing_zeros();
+/// Hits of a new context that are all checked.
+const PROBATION: u64 = 16;
+/// Hits between checks at most, on average.
+const MAX_CHECK_DISTANCE: u64 = 256;
+
+/// Computes the context of an outermost call and makes it known if it is new. May continue in
+/// [`deep`] and not return.
+#[inline(always)]
+pub fn fingerprint(ctx: &ProbeContext, thread: &mut Thread, call: &mut Call, function: Function) {
+    let regs = registers(ctx);
+    let narrow = finish(hash_narrow(
+        thread,
+        regs.sp(),
+        mix(function as u64 + 1, regs.lr()),
+    ));
+    call.context = narrow;
+    let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
+    if wide != WIDE_ALWAYS {
+        let key = ContextKey {
+            space: thread.space,
+            fingerprint: narrow,
+        };
+        if let Some(context) = CONTEXTS.get_ptr_mut(key) {
+            // SAFETY: a map value; the count is a hint, a lost update does no harm.
+            let context = unsafe { &mut *context };
+            context.hits += 1;
+            let due = context.hits >= context.next_check && wide == WIDE_CHECK;
+            if !due && context.copy_wanted == 0 {
+                return;
+            }
+        }
+    }
+    // SAFETY: the array's entry is a program of the same type, put there before the attach.
+    // When it fails the call is counted under the narrow fingerprint.
+    unsafe { CONTINUE.tail_call(ctx, DEEP) };
+}
+
+/// The index is below 2^12; never 0xffff…
+#[inline(always)]
+fn wide_slot(fingerprint: u64) -> u32 {
+    fingerprint as u32 & (WIDE_SLOTS as u32 - 1)
+}
+
+/// Mixes a word in. Multiplication spreads upwards, the shift brings it back down.
+#[inline(always)]
+fn mix(hash: u64, word: u64) -> u64 {
+    let product = (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    product ^ (product >> 32)
+}
+
+/// 0 is kept for "unattributed".
+#[inline(always)]
+fn finish(hash: u64) -> u64 {
+    hash | 1 << 63
+}
+
+/// Reads one window of user stack into the thread's buffer; false when it is not all there.
+#[inline(always)]
+fn read_window(thread: &mut Thread, address: u64) -> bool {
+    let buffer = thread.window.as_mut_ptr().cast();
+    let source = address as *const core::ffi::c_void;
+    // SAFETY: the buffer holds FINGERPRINT_BYTES; the helper checks the source.
+    unsafe { bpf_probe_read_user(buffer, FINGERPRINT_BYTES as u32, source.cast()) == 0 }
+}
+
+/// Near the end of the stack: what is left of the page, with zeros behind it.
+#[inline(always)]
+fn read_rest_of_page(thread: &mut Thread, address: u64) {
+    let buffer = thread.window.as_mut_ptr();
+    for index in 0..WINDOW_WORDS {
+        // SAFETY: the index is below WINDOW_WORDS. Volatile, or it becomes a loop of bytes.
+        unsafe { core::ptr::write_volatile(buffer.add(index), 0) };
+    }
+    let source = address as *const core::ffi::c_void;
+    let rest = (PAGE - (address & (PAGE - 1))) & (FINGERPRINT_BYTES as u64 - 1);
+    // SAFETY: `rest` is below FINGERPRINT_BYTES; the helper checks the source.
+    if rest == 0 || unsafe { bpf_probe_read_user(buffer.cast(), rest as u32, source.cast()) } != 0 {
+        count(Counter::StackReadFailed, 1);
+    }
+}
+
+/// 1 when `x` is not zero, else 0, without a branch: the verifier follows every path of every
+/// word, and the processor mispredicts. In assembly because the compiler makes a branch of
+/// anything else.
+#[inline(always)]
+pub fn nonzero(x: u64) -> u64 {
+    let mut result = x;
+    // SAFETY: computes on registers only.
+    unsafe {
+        core::arch::asm!(
+            "{t} = {r}",
+            "{t} = -{t}",
+            "{r} |= {t}",
+            "{r} >>= 63",
+            r = inout(reg) result,
+            t = out(reg) _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// Spreads a word's number over all bits. In the top byte alone it left call paths of the same return
+/// addresses in another order alike: one in ten of a thousand permutations.
+const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
+
+/// An order-sensitive sum of hashes: each word is mixed with its number among the code words, so
+/// that the multiplications do not wait for one another.
+struct Hash {
+    sum: u64,
+    words: u64,
+}
+
+impl Hash {
+    /// Takes the word in when `take` is 1, does nothing when it is 0: without a branch, of which
+    /// the verifier would follow every combination (Linux 5.10 gives up).
+    #[inline(always)]
+    fn add(&mut self, word: u64, take: u64) {
+        self.sum = self
+            .sum
+            .wrapping_add(mix(word, self.words.wrapping_mul(SPREAD)) & take.wrapping_neg());
+        self.words += take;
+    }
+}
+
+/// The thread's text table when it describes the present mappings.
+#[inline(always)]
+fn trusted_text(thread: &Thread) -> Option<&'static TextTable> {
+    // SAFETY: a map value; user space replaces it whole, a torn read only weakens one hash.
+    let text = unsafe { &*TEXT.get_ptr(thread.text_slot)? };
+    let current = *TEXT_GENERATION.get(thread.text_slot)?;
+    (text.generation == current).then_some(text)
+}
+
+/// Hashes the code addresses in the window.
+#[inline(always)]
+fn hash_window(thread: &Thread, text: &TextTable, hash: &mut Hash) {
+    for index in 0..WINDOW_WORDS {
+        let word = thread.window[index];
+        hash.add(word, 1 - nonzero(distance_from_code(text, word)));
+    }
+}
+
+/// Hash of the narrow window, at the stack pointer.
+#[inline(always)]
+fn hash_narrow(thread: &mut Thread, sp: u64, seed: u64) -> u64 {
+    if !read_window(thread, sp) {
+        read_rest_of_page(thread, sp);
+    }
+    let mut hash = Hash {
+        sum: seed,
+        words: 0,
+    };
+    if let Some(text) = trusted_text(thread) {
+        hash_window(thread, text, &mut hash);
+    } else {
+        for index in 0..WINDOW_WORDS {
+            let word = thread.window[index];
+            hash.add(word, may_be_code(word, sp));
+        }
+    }
+    mix(hash.sum, hash.words)
+}
+
+/// 0 when the word points into code.
+#[inline(always)]
+fn distance_from_code(text: &TextTable, word: u64) -> u64 {
+    let granule = word >> (text.shift & 63);
+    // SAFETY: the mask keeps the index inside the table.
+    let tag = unsafe { *text.tags.as_ptr().add(granule as usize & (TEXT_SLOTS - 1)) };
+    ((granule >> TEXT_SLOT_BITS) + 1) ^ u64::from(tag)
+}
+
+/// Without a table of the present mappings: 1 for anything that is no small number and no address of
+/// the stack. Heap pointers get in and make too many contexts, for the milliseconds until user
+/// space has read the mappings; too few would mix call paths.
+#[inline(always)]
+fn may_be_code(word: u64, sp: u64) -> u64 {
+    const STACK_BITS: u32 = 25;
+    let from_stack = word.wrapping_sub(sp).wrapping_add(1 << (STACK_BITS - 1)) >> STACK_BITS;
+    nonzero(word >> 16) & nonzero(from_stack) & (1 - nonzero(word >> 56))
+}
+
+/// Hash of the wide window, as far as the stack goes. Without a table of the mappings there is
+/// nothing to compare: the narrow fingerprint already holds every word.
+#[inline(always)]
+fn hash_wide(thread: &mut Thread, sp: u64) -> u64 {
+    let Some(text) = trusted_text(thread) else {
+        return 0;
+    };
+    let mut hash = Hash { sum: 0, words: 0 };
+    for chunk in 0..WIDE_BYTES / FINGERPRINT_BYTES {
+        if !read_window(thread, sp + (chunk * FINGERPRINT_BYTES) as u64) {
+            break;
+        }
+        hash_window(thread, text, &mut hash);
+    }
+    mix(hash.sum, hash.words)
+}
+
+/// The tail of an entry whose context is new, due for a check, or ambiguous.
+#[inline(always)]
+pub fn deep(ctx: &ProbeContext) {
+    let Some(thread) = thread::known(bpf_get_current_pid_tgid() as u32) else {
+        return;
+    };
+    if thread.depth == 0 {
+        return;
+    }
+    // SAFETY: a pointer into this thread's own state.
+    let call = unsafe { &mut *call_at(thread, thread.depth - 1) };
+    let narrow = call.context;
+    let wide_hash = hash_wide(thread, call.sp);
+    let slot = wide_slot(narrow);
+    let wide = WIDE.get(slot).copied().unwrap_or(WIDE_CHECK);
+    let key = ContextKey {
+        space: thread.space,
+        fingerprint: narrow,
+    };
+    let widened = ContextKey {
+        space: thread.space,
+        fingerprint: finish(mix(narrow, wide_hash)),
+    };
+    let mut chosen = if wide == WIDE_ALWAYS { widened } else { key };
+    let Some(mut context) = find_or_create(chosen, wide_hash) else {
+        // Counted as unattributed, and freed from there: this context may find room later.
+        call.context = 0;
+        return;
+    };
+    if wide == WIDE_CHECK {
+        schedule_check(context);
+        if context.wide_hash != wide_hash {
+            let _ = WIDE.set(slot, WIDE_ALWAYS, 0);
+            count(Counter::AmbiguousContexts, 1);
+            chosen = widened;
+            let Some(other) = find_or_create(chosen, wide_hash) else {
+                return;
+            };
+            context = other;
+        }
+    }
+    call.context = chosen.fingerprint;
+    if context.copy_wanted != 0 {
+        if send_copy(ctx, thread.space, chosen.fingerprint, narrow, call.function) {
+            context.copy_wanted = 0;
+        } else {
+            count(Counter::StackCopyLost, 1);
+        }
+    }
+}
+
+#[inline(always)]
+fn find_or_create(key: ContextKey, wide_hash: u64) -> Option<&'static mut Context> {
+    if CONTEXTS.get_ptr_mut(key).is_none() {
+        let new = new_context(wide_hash, 1);
+        // -EEXIST: another thread was faster, its entry serves.
+        let _ = CONTEXTS.insert(key, new, u64::from(BPF_NOEXIST));
+    }
+    let Some(context) = CONTEXTS.get_ptr_mut(key) else {
+        count(Counter::ContextTableFull, 1);
+        return None;
+    };
+    // SAFETY: a map value; concurrent writers set the same words or use atomic additions.
+    Some(unsafe { &mut *context })
+}
+
+/// All of the first hits, then at random distances that grow with the hits.
+#[inline(always)]
+fn schedule_check(context: &mut Context) {
+    let hits = context.hits;
+    let distance = if hits < PROBATION {
+        1
+    } else {
+        // SAFETY: a helper without arguments.
+        let random = u64::from(unsafe { bpf_get_prandom_u32() });
+        let mean = if hits / 4 < MAX_CHECK_DISTANCE {
+            hits / 4
+        } else {
+            MAX_CHECK_DISTANCE
+        };
+        1 + random % (2 * mean)
+    };
+    context.next_check = hits + distance;
+}
+
+/// Sends registers and stack to user space; false when the ring buffer has no room.
+#[inline(always)]
+fn send_copy(ctx: &ProbeContext, space: u64, fingerprint: u64, narrow: u64, function: u32) -> bool {
+    let Some(mut record) = EVENTS.reserve_bytes(MAX_EVENT_BYTES, 0) else {
+        return false;
+    };
+    let regs = registers(ctx);
+    let sp = regs.sp();
+    let base = record.as_mut_ptr();
+    // SAFETY: the record is MAX_EVENT_BYTES long: the header's size plus STACK_COPY_BYTES.
+    let stack_len = copy_stack(unsafe { base.add(size_of::<ContextHeader>()) }, sp);
+    let id = bpf_get_current_pid_tgid();
+    let header = ContextHeader {
+        header: EventHeader {
+            kind: EventKind::Context as u32,
+            tgid: (id >> 32) as u32,
+            tid: id as u32,
+            pad: 0,
+            space,
+            // SAFETY: a helper without arguments.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+        },
+        fingerprint,
+        narrow,
+        ip: regs.ip(),
+        sp,
+        fp: regs.fp(),
+        lr: regs.lr(),
+        stack_len,
+        function,
+    };
+    // SAFETY: the record begins with room for the header, 8-byte aligned.
+    unsafe { core::ptr::write(base.cast(), header) };
+    record.submit(0);
+    count(Counter::StackCopies, 1);
+    true
+}
+
+/// Reads memory of the target; false when it is not all there, then zeros are written.
+#[inline(always)]
+fn read_user(target: *mut u8, length: u32, source: u64) -> bool {
+    let source = source as *const core::ffi::c_void;
+    // SAFETY: the callers have room for `length`; the helper checks the source.
+    unsafe { bpf_probe_read_user(target.cast(), length, source.cast()) == 0 }
+}
+
+/// Copies the stack block by block; the number of bytes up to the last that could be read. Pages
+/// that no function has touched yet (of a large array) cannot be read and are zeros: the helper
+/// fills what it fails to read with them.
+#[inline(always)]
+fn copy_stack(target: *mut u8, sp: u64) -> u32 {
+    const BLOCKS: u64 = STACK_COPY_BYTES as u64 / PAGE;
+    // Of every block that much lies on its first page.
+    let rest = PAGE - (sp & (PAGE - 1));
+    let mut copied = 0;
+    for block in 0..BLOCKS {
+        let offset = block * PAGE;
+        let source = sp + offset;
+        // SAFETY: offset + PAGE stays within STACK_COPY_BYTES.
+        let place = unsafe { target.add(offset as usize) };
+        if read_user(place, PAGE as u32, source) {
+            copied = offset + PAGE;
+            continue;
+        }
+        if rest == PAGE {
+            continue;
+        }
+        let rest = rest & (PAGE - 1);
+        if read_user(place, rest as u32, source) {
+            copied = offset + rest;
+        }
+        // The last block's would have no room as far as the verifier can tell.
+        if block + 1 < BLOCKS {
+            // SAFETY: `rest` is below PAGE, and another block follows.
+            let behind = unsafe { place.add(rest as usize) };
+            if read_user(behind, (PAGE - rest) as u32, source + rest) {
+                copied = offset + PAGE;
+            }
+        }
+    }
+    copied as u32
+}

@@ -1,0 +1,156 @@
+//! memtrace's kernel side: folds allocator calls into a table of live blocks and counters per
+//! call path, and tells user space about new call paths and the life of processes.
+//!
+//! Written for the verifier of Linux 5.10: bounded loops, no fetching atomics, no helper newer
+//! than that, everything inlined.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod account;
+mod context;
+mod heap;
+mod lifecycle;
+mod maps;
+mod registers;
+mod sampling;
+mod thread;
+
+use aya_ebpf::{
+    macros::{fentry, tracepoint, uprobe, uretprobe},
+    programs::{FEntryContext, ProbeContext, RetProbeContext, TracePointContext},
+};
+use memtrace_common::{Function, Settings};
+
+/// Set by the loader before the programs are verified.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings {
+    min_size: 0,
+    max_size: u64::MAX,
+};
+
+/// The settings, read as volatile: the compiler must not know the value, the verifier does.
+#[inline(always)]
+fn settings() -> Settings {
+    // SAFETY: a plain static.
+    unsafe { core::ptr::read_volatile(&raw const SETTINGS) }
+}
+
+macro_rules! entries {
+    ($($name:ident $function:ident,)+) => {$(
+        #[uprobe]
+        fn $name(ctx: ProbeContext) -> u32 {
+            heap::enter(&ctx, Function::$function);
+            0
+        }
+    )+};
+}
+
+macro_rules! frees {
+    ($($name:ident $argument:literal,)+) => {$(
+        #[uprobe]
+        fn $name(ctx: ProbeContext) -> u32 {
+            heap::free(&ctx, $argument);
+            0
+        }
+    )+};
+}
+
+// One program for each calling convention: kernels before 5.15 give a program no way to tell
+// which probe it runs for.
+entries! {
+    enter_size0 Size0,
+    enter_size1 Size1,
+    enter_size2 Size2,
+    enter_size3 Size3,
+    enter_size4 Size4,
+    enter_size5 Size5,
+    enter_calloc Calloc,
+    enter_realloc Realloc,
+    enter_reallocarray ReallocArray,
+    enter_posix_memalign PosixMemalign,
+    enter_xallocx Xallocx,
+}
+
+frees! {
+    free_0 0,
+    free_1 1,
+    free_2 2,
+    free_3 3,
+    free_4 4,
+    free_5 5,
+}
+
+#[uretprobe]
+fn leave(ctx: RetProbeContext) -> u32 {
+    heap::leave(&ctx);
+    0
+}
+
+#[uprobe]
+fn leave_at_return(ctx: ProbeContext) -> u32 {
+    heap::leave_at_return(&ctx);
+    0
+}
+
+#[uprobe]
+fn deep(ctx: ProbeContext) -> u32 {
+    context::deep(&ctx);
+    0
+}
+
+/// Does nothing: what the bench measures a trap with.
+#[uprobe]
+fn empty(_ctx: ProbeContext) -> u32 {
+    0
+}
+
+/// As `empty`, for the return.
+#[uretprobe]
+fn empty_return(_ctx: RetProbeContext) -> u32 {
+    0
+}
+
+#[tracepoint]
+fn task_newtask(ctx: TracePointContext) -> u32 {
+    lifecycle::newtask(&ctx);
+    0
+}
+
+#[tracepoint]
+fn sched_process_exec(ctx: TracePointContext) -> u32 {
+    lifecycle::exec(&ctx);
+    0
+}
+
+#[tracepoint]
+fn sched_process_exit(_ctx: TracePointContext) -> u32 {
+    lifecycle::exit();
+    0
+}
+
+/// `int security_mmap_file(struct file *, unsigned long prot, unsigned long flags)`, checked in
+/// 5.10 to 6.18.
+#[fentry(function = "security_mmap_file")]
+fn mmap_file(ctx: FEntryContext) -> u32 {
+    lifecycle::mmap_file(&ctx);
+    0
+}
+
+/// Where `mmap_file` cannot be had: a tracepoint of one system call makes every system call of
+/// the machine, and so every return probe of newer kernels, some 60 ns slower.
+#[tracepoint]
+fn sys_enter_mmap(ctx: TracePointContext) -> u32 {
+    lifecycle::mmap(&ctx);
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+// GPL-compatible, which the helpers that read user memory demand.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

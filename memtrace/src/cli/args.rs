@@ -1,0 +1,289 @@
+//! Arguments as typed: the one definition that help, man pages and completions come from.
+//!
+//! What the values mean together is decided in [`super::plan`].
+
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use super::help;
+use super::units;
+use super::values::{self, CustomFunction, FailOn, Percent, RingBytes, Top};
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "memtrace",
+    version,
+    about = help::ABOUT,
+    long_about = help::LONG_ABOUT,
+    override_usage = help::USAGE,
+    after_help = help::EXAMPLES,
+    after_long_help = help::LONG_EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    max_term_width = 80,
+    next_line_help = false
+)]
+pub struct Cli {
+    /// What else than tracing by pid.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Process to trace; give it again or separate with commas for more
+    ///
+    /// Its threads are traced with it. The process is not stopped, signalled or written to.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
+    #[arg(help_heading = "Target", allow_negative_numbers = true)]
+    pub pid: Vec<u32>,
+
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a program and trace it from its first allocation
+    ///
+    /// The program gets its arguments, standard streams and signals as if it were started
+    /// without memtrace. memtrace ends when the program does and passes its exit status on
+    /// (128 + signal); when that is 0 and --fail-on was met, the exit status is 3.
+    #[command(override_usage = help::RUN_USAGE, after_help = help::RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Tell what this machine can do, what is missing and how to mend it
+    ///
+    /// Looks at the kernel, privileges, BTF and security settings. With --pid also at that
+    /// process: the allocators it has, and where probes would be placed and why.
+    #[command(after_help = help::DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = help::COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell.
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page (roff)
+    #[command(after_help = help::MAN_EXAMPLES)]
+    Man {
+        /// The page of this command; memtrace's own when left out
+        #[arg(value_name = "COMMAND", value_parser = ["run", "doctor", "completions", "man"])]
+        command: Option<String>,
+    },
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// The program and its arguments, after --
+    #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+/// Options of every tracing command.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Time between reports
+    ///
+    /// A growth verdict needs at least five intervals.
+    #[arg(short, long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
+    #[arg(help_heading = "Timing")]
+    pub interval: Duration,
+    /// End after this time; else on Ctrl-C or when the process ends
+    #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(help_heading = "Timing")]
+    pub duration: Option<Duration>,
+    /// End after this many intervals
+    #[arg(short = 'n', long, value_name = "N", value_parser = values::intervals)]
+    #[arg(help_heading = "Timing", allow_negative_numbers = true)]
+    pub count: Option<NonZeroU32>,
+
+    /// Show this many stacks or groups, or `all`
+    #[arg(
+        short = 'T',
+        long,
+        value_name = "N",
+        default_value = "10",
+        help_heading = "Selection"
+    )]
+    pub top: Top,
+    /// Count only allocations at least this old, such as 30s
+    ///
+    /// Leaves out what is allocated and freed again all the time.
+    #[arg(short, long, value_name = "TIME", value_parser = units::duration)]
+    #[arg(help_heading = "Selection")]
+    pub older: Option<Duration>,
+    /// Trace only allocations of at least this size
+    #[arg(short = 'z', long, value_name = "SIZE", value_parser = units::size)]
+    #[arg(help_heading = "Selection")]
+    pub min_size: Option<u64>,
+    /// Trace only allocations of at most this size
+    #[arg(short = 'Z', long, value_name = "SIZE", value_parser = units::size)]
+    #[arg(help_heading = "Selection")]
+    pub max_size: Option<u64>,
+    /// Sum stacks by what they share
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = GroupByArg::Stack)]
+    #[arg(help_heading = "Selection")]
+    pub group_by: GroupByArg,
+
+    /// How allocators are found.
+    #[command(flatten)]
+    pub allocators: AllocatorArgs,
+
+    /// Record one allocation per SIZE bytes on average; 1 records all
+    ///
+    /// Cheaper; the figures become unbiased estimates and are marked with ~. 512KiB is a good
+    /// first choice for a busy service.
+    #[arg(long, value_name = "SIZE", default_value = "1", value_parser = units::size)]
+    #[arg(help_heading = "Cost")]
+    pub sample_bytes: u64,
+    /// Keep the cost below this share of the target's CPU time
+    ///
+    /// Samples more coarsely while it is above, and detaches when that is not enough. Without
+    /// this option there is no limit; the cost is in every report.
+    #[arg(long, value_name = "PERCENT", help_heading = "Cost")]
+    pub max_overhead: Option<Percent>,
+    /// Room for this many live allocations (about 100 bytes each)
+    ///
+    /// What does not fit is counted as lost and reported.
+    #[arg(long, value_name = "N", default_value = "1Mi", value_parser = values::entries)]
+    #[arg(help_heading = "Cost")]
+    pub live_entries: NonZeroU32,
+    /// Room for new stacks on their way from the kernel, a power of two
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "8MiB",
+        help_heading = "Cost"
+    )]
+    pub ring_bytes: RingBytes,
+
+    /// Where reports go.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// How allocators are found (R16, R17).
+#[derive(Debug, Args)]
+pub struct AllocatorArgs {
+    /// Search only this object for allocators, as a path the process sees; repeatable
+    #[arg(short = 'O', long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = "Allocators")]
+    pub object: Vec<PathBuf>,
+    /// Also search for malloc, free, … with this prefix, such as je_; repeatable
+    #[arg(long, value_name = "PREFIX", help_heading = "Allocators")]
+    pub prefix: Vec<String>,
+    /// An allocation function and which argument is its size; repeatable
+    ///
+    /// Arguments are counted from 1: --alloc-fn pool_alloc:2 for
+    /// pool_alloc(struct pool *pool, size_t size). It returns the pointer.
+    #[arg(long, value_name = "NAME:SIZE_ARG", help_heading = "Allocators")]
+    pub alloc_fn: Vec<CustomFunction>,
+    /// A free function and which argument is the pointer; repeatable
+    ///
+    /// Arguments are counted from 1: --free-fn pool_free:2 for
+    /// pool_free(struct pool *pool, void *pointer).
+    #[arg(long, value_name = "NAME:PTR_ARG", help_heading = "Allocators")]
+    pub free_fn: Vec<CustomFunction>,
+}
+
+/// Where reports go and how they look.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Form of the reports
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = FormatArg::Text)]
+    #[arg(help_heading = "Output")]
+    pub format: FormatArg,
+    /// Write reports to FILE instead of standard output
+    ///
+    /// With text and json FILE always holds the latest report whole; ndjson is appended.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
+    pub output: Option<PathBuf>,
+    /// Exit with 3 when something grows (at least so many bytes a second)
+    ///
+    /// The last report counts: `growing`, or `growing:10KiB`.
+    #[arg(long, value_name = "growing[:SIZE]", help_heading = "Output")]
+    pub fail_on: Option<FailOn>,
+    /// Print the last report only, and no notices
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
+    pub quiet: bool,
+    /// Print every frame, every probed function, and notes
+    #[arg(short, long, help_heading = "Output")]
+    pub verbose: bool,
+    /// When to use colours; NO_COLOR in the environment turns `auto` off
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorArg::Auto)]
+    #[arg(help_heading = "Output")]
+    pub color: ColorArg,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Look at this process too; give it again or separate with commas for more
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
+    pub pid: Vec<u32>,
+    /// How allocators are found.
+    #[command(flatten)]
+    pub allocators: AllocatorArgs,
+    /// Form of the report
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = DoctorFormatArg::Text)]
+    #[arg(help_heading = "Output")]
+    pub format: DoctorFormatArg,
+    /// Give the reason of every placement
+    #[arg(short, long, help_heading = "Output")]
+    pub verbose: bool,
+    /// When to use colours; NO_COLOR in the environment turns `auto` off
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorArg::Auto)]
+    #[arg(help_heading = "Output")]
+    pub color: ColorArg,
+}
+
+/// `--group-by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupByArg {
+    /// Every call stack by itself
+    Stack,
+    /// The function that allocates
+    Function,
+    /// The program or library that allocates
+    Module,
+}
+
+/// `--format` of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// For people
+    Text,
+    /// One object, the last report
+    Json,
+    /// One line for every report
+    Ndjson,
+}
+
+/// `--format` of doctor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormatArg {
+    /// For people
+    Text,
+    /// One object
+    Json,
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// When standard output is a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}

@@ -1,0 +1,201 @@
+//! Arguments as typed → a plan, or the contradiction by name.
+
+use std::num::{NonZeroU32, NonZeroU64};
+use std::time::Duration;
+
+use super::args::{
+    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GroupByArg,
+    OutputArgs, RunArgs, TraceArgs,
+};
+use super::plan::{
+    Allocators, ColorWhen, Cost, DoctorPlan, Format, MIN_INTERVAL, OutputPlan, Pids, Plan, Program,
+    Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS, Verbosity,
+};
+use super::usage::UsageError;
+use crate::id::Tgid;
+use crate::report::model::GroupBy;
+use crate::report::output::Destination;
+
+type Checked<T> = Result<T, UsageError>;
+
+impl Cli {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// When the arguments contradict each other; the text names them.
+    pub fn plan(self) -> Checked<Plan> {
+        match self.command {
+            Some(Command::Run(run)) => run.plan(),
+            Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
+            Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
+            Some(Command::Man { command }) => Ok(Plan::Man(command)),
+            None if self.pid.is_empty() => Err(UsageError::NoTarget),
+            None => self.trace.plan(TargetPlan::Pids(Pids(once(self.pid)))),
+        }
+    }
+}
+
+fn once(pids: Vec<u32>) -> Vec<Tgid> {
+    let mut seen = Vec::with_capacity(pids.len());
+    for pid in pids.into_iter().map(Tgid) {
+        if !seen.contains(&pid) {
+            seen.push(pid);
+        }
+    }
+    seen
+}
+
+impl RunArgs {
+    fn plan(self) -> Checked<Plan> {
+        let mut words = self.command.into_iter();
+        let Some(name) = words.next().filter(|name| !name.is_empty()) else {
+            return Err(UsageError::NoProgram);
+        };
+        self.trace.plan(TargetPlan::Run(Program {
+            name,
+            arguments: words.collect(),
+        }))
+    }
+}
+
+impl TraceArgs {
+    fn plan(self, target: TargetPlan) -> Checked<Plan> {
+        let timing = timing(self.interval, self.duration, self.count)?;
+        let selection = Selection {
+            top: self.top,
+            older: self.older.filter(|age| !age.is_zero()),
+            sizes: sizes(self.min_size, self.max_size)?,
+            group_by: match self.group_by {
+                GroupByArg::Stack => GroupBy::Stack,
+                GroupByArg::Function => GroupBy::Function,
+                GroupByArg::Module => GroupBy::Module,
+            },
+        };
+        let cost = Cost {
+            sample_bytes: NonZeroU64::new(self.sample_bytes).ok_or(UsageError::NoSampling)?,
+            max_overhead: self.max_overhead,
+            live_entries: self.live_entries,
+            ring_bytes: self.ring_bytes,
+        };
+        if let (Some(older), Some(session)) = (selection.older, timing.length())
+            && older >= session
+        {
+            return Err(UsageError::OlderThanSession { older, session });
+        }
+        if let (Some(_), Some(intervals)) = (self.output.fail_on, timing.intervals())
+            && intervals < u64::from(VERDICT_INTERVALS)
+        {
+            return Err(UsageError::FailOnTooShort { intervals });
+        }
+        let fail_on = self.output.fail_on;
+        let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
+        let plan = TracePlan {
+            target,
+            timing,
+            selection,
+            allocators,
+            cost,
+            output,
+            fail_on,
+        };
+        Ok(Plan::Trace(Box::new(plan)))
+    }
+}
+
+fn timing(
+    interval: Duration,
+    duration: Option<Duration>,
+    count: Option<NonZeroU32>,
+) -> Checked<Timing> {
+    if interval < MIN_INTERVAL {
+        return Err(UsageError::IntervalTooShort(interval));
+    }
+    if duration.is_some_and(|time| time.is_zero()) {
+        return Err(UsageError::NoDuration);
+    }
+
+    Ok(Timing {
+        interval,
+        duration,
+        count,
+    })
+}
+
+fn sizes(min: Option<u64>, max: Option<u64>) -> Checked<SizeRange> {
+    match (min, max) {
+        (Some(low), Some(high)) if low > high => Err(UsageError::SizesCross {
+            min: super::units::show_size(low),
+            max: super::units::show_size(high),
+        }),
+        _ => Ok(SizeRange { min, max }),
+    }
+}
+
+impl AllocatorArgs {
+    fn plan(self) -> Checked<Allocators> {
+        if self.object.iter().any(|path| path.as_os_str().is_empty()) {
+            return Err(UsageError::Empty("object"));
+        }
+        if self.prefix.iter().any(String::is_empty) {
+            return Err(UsageError::Empty("prefix"));
+        }
+        Ok(Allocators {
+            objects: self.object,
+            prefixes: self.prefix,
+            alloc_functions: self.alloc_fn,
+            free_functions: self.free_fn,
+        })
+    }
+}
+
+impl OutputArgs {
+    fn plan(self) -> Checked<OutputPlan> {
+        let format = match self.format {
+            FormatArg::Text => Format::Text,
+            FormatArg::Json => Format::Json,
+            FormatArg::Ndjson => Format::Ndjson,
+        };
+        let destination = match (self.output, format) {
+            (None, _) => Destination::Stdout,
+            (Some(path), _) if path.as_os_str() == "-" => Destination::Stdout,
+            (Some(path), _) if path.as_os_str().is_empty() => {
+                return Err(UsageError::Empty("output"));
+            }
+            (Some(path), Format::Ndjson) => Destination::Append(path),
+            (Some(path), Format::Text | Format::Json) => Destination::Replace(path),
+        };
+        let verbosity = match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        };
+        Ok(OutputPlan {
+            format,
+            destination,
+            verbosity,
+            color: self.color.into(),
+        })
+    }
+}
+
+impl DoctorArgs {
+    fn plan(self) -> Checked<DoctorPlan> {
+        Ok(DoctorPlan {
+            pids: once(self.pid),
+            allocators: self.allocators.plan()?,
+            json: self.format == DoctorFormatArg::Json,
+            verbose: self.verbose,
+            color: self.color.into(),
+        })
+    }
+}
+
+impl From<ColorArg> for ColorWhen {
+    fn from(arg: ColorArg) -> Self {
+        match arg {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The sentences of the help.
+
+pub(super) const ABOUT: &str = "Which code paths keep memory that only grows, and how sure that is";
+
+pub(super) const LONG_ABOUT: &str = "\
+Which code paths keep memory that only grows, and how sure that is.
+
+Traces every allocation and free of a running process with eBPF: nothing is injected, the \
+program is neither stopped nor changed. Shows what is outstanding per call stack since the \
+attach, how fast it grows, a verdict with its confidence, what tracing costs, and every loss. \
+Needs root; `memtrace doctor` tells what else.";
+
+pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
+       memtrace run [OPTIONS] -- <CMD> [ARGS]...
+       memtrace doctor [--pid <PID>]";
+
+pub(super) const RUN_USAGE: &str = "memtrace run [OPTIONS] -- <CMD> [ARGS]...";
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  sudo memtrace --pid 1234               a report every 5 s until Ctrl-C
+  sudo memtrace -p 1234 -d 1m -qo 30s    one report after a minute, without
+                                         what is younger than 30 s
+  sudo memtrace run -- ./server --port 80
+
+Times are written 500ms, 5s, 2m, 1h30m; sizes 512, 64KiB, 10MB.
+--help tells more than -h.";
+
+pub(super) const LONG_EXAMPLES: &str = "\
+Examples:
+  A report every 5 s, and a last one on Ctrl-C:
+      sudo memtrace --pid 1234
+  One report after a minute, without what is younger than 30 s:
+      sudo memtrace --pid 1234 --duration 1m --quiet --older 30s
+  A program from its first allocation to its end; fails a test that leaks:
+      sudo memtrace run --fail-on growing -- ./server --port 80
+  A busy service, at a cost of at most 3% of its CPU time:
+      sudo memtrace --pid 1234 --sample-bytes 512KiB --max-overhead 3
+  For a script:
+      sudo memtrace --pid 1234 --duration 1m --format json --top all
+  An allocator of your own, pool_alloc(pool, size) and pool_free(pool, ptr):
+      sudo memtrace --pid 1234 --alloc-fn pool_alloc:2 --free-fn pool_free:2
+
+Verdicts:
+  growing    a leak: grows steadily, troughs rise, old blocks survive
+  plateau    grew and stopped, as a warm-up or a cache does
+  sawtooth   comes back down again and again
+  spike      once up and down
+  steady     neither up nor down
+  shrinking  goes down
+  too early  fewer than five intervals, or losses forbid a verdict
+
+Units:
+  Times are written 500ms, 5s, 2m, 1h30m; a bare number is seconds.
+  Sizes are written 512, 64KiB (or 64k), 1.5GiB, 10MB; a bare number is bytes.
+
+Exit status:
+  0  done
+  1  it failed; one line on standard error says why and what to do
+  2  wrong usage
+  3  --fail-on was met
+  `run` passes the program's own status on, and 3 only when that was 0.";
+
+pub(super) const RUN_EXAMPLES: &str = "\
+Examples:
+  sudo memtrace run -- ./server --port 80
+  sudo memtrace run --fail-on growing -i 1s -- ./soak-test";
+
+pub(super) const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo memtrace doctor
+  sudo memtrace doctor --pid 1234 -v
+  sudo memtrace doctor --format json";
+
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Example:
+  memtrace completions bash | sudo tee /etc/bash_completion.d/memtrace";
+
+pub(super) const MAN_EXAMPLES: &str = "\
+Examples:
+  memtrace man > memtrace.1
+  memtrace man run > memtrace-run.1";
+
+/// Printed when there is nothing to do.
+pub(super) const NO_TARGET: &str = "\
+memtrace shows which code paths keep memory that only grows.
+
+  sudo memtrace --pid 1234           trace a running process
+  sudo memtrace run -- ./server -x   start a program and trace it from its start
+       memtrace doctor               what this machine can do, what is missing
+
+`pgrep NAME` finds a pid. `memtrace --help` tells everything else.
+";

@@ -1,0 +1,255 @@
+//! What to do, validated: these types cannot hold a contradiction.
+//!
+//! `check` makes them of arguments.
+
+use std::ffi::OsString;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::values::{CustomFunction, FailOn, Percent, RingBytes, Top};
+use crate::id::Tgid;
+use crate::report::model::GroupBy;
+use crate::report::output::Destination;
+use crate::report::reporter::Form;
+use crate::report::text::TextOptions;
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plan {
+    /// Trace and report.
+    Trace(Box<TracePlan>),
+    /// Look at the machine.
+    Doctor(DoctorPlan),
+    /// Print a completion script.
+    Completions(clap_complete::Shell),
+    /// Print the manual page of a subcommand, or of memtrace.
+    Man(Option<String>),
+}
+
+/// One tracing session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracePlan {
+    /// What to trace.
+    pub target: TargetPlan,
+    /// When to report, when to end.
+    pub timing: Timing,
+    /// What is counted and shown.
+    pub selection: Selection,
+    /// How allocators are found.
+    pub allocators: Allocators,
+    /// What tracing may cost.
+    pub cost: Cost,
+    /// Where reports go.
+    pub output: OutputPlan,
+    /// What ends in exit code 3.
+    pub fail_on: Option<FailOn>,
+}
+
+/// What to trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPlan {
+    /// Running processes.
+    Pids(Pids),
+    /// A program to start.
+    Run(Program),
+}
+
+/// At least one process id, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pids(pub(super) Vec<Tgid>);
+
+impl Pids {
+    /// In the order given.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Tgid] {
+        &self.0
+    }
+}
+
+/// A program and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// As typed: a path, or a name to look up in PATH. Not empty.
+    pub name: OsString,
+    /// Passed on as they are.
+    pub arguments: Vec<OsString>,
+}
+
+/// When to report, when to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// At least [`MIN_INTERVAL`].
+    pub interval: Duration,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// End after so many intervals.
+    pub count: Option<NonZeroU32>,
+}
+
+impl Timing {
+    /// The longest the session can last, if it was limited.
+    #[must_use]
+    pub fn length(&self) -> Option<Duration> {
+        let counted = self
+            .count
+            .map(|count| self.interval.saturating_mul(count.get()));
+        match (self.duration, counted) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whole intervals in [`Timing::length`].
+    #[must_use]
+    pub fn intervals(&self) -> Option<u64> {
+        let nanos = self.length()?.as_nanos() / self.interval.as_nanos().max(1);
+        Some(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+/// Shorter intervals only measure memtrace.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(10);
+/// Intervals a growth verdict needs.
+pub const VERDICT_INTERVALS: u32 = 5;
+
+/// What is counted and shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Rows.
+    pub top: Top,
+    /// Only blocks at least this old.
+    pub older: Option<Duration>,
+    /// Sizes traced.
+    pub sizes: SizeRange,
+    /// What a row is.
+    pub group_by: GroupBy,
+}
+
+/// Sizes from `min` to `max`, both included; `min ≤ max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeRange {
+    pub(super) min: Option<u64>,
+    pub(super) max: Option<u64>,
+}
+
+impl SizeRange {
+    /// As asked for.
+    #[must_use]
+    pub fn asked(self) -> (Option<u64>, Option<u64>) {
+        (self.min, self.max)
+    }
+
+    /// With the widest bounds where none was asked for.
+    #[must_use]
+    pub fn bounds(self) -> (u64, u64) {
+        (self.min.unwrap_or(0), self.max.unwrap_or(u64::MAX))
+    }
+}
+
+/// How allocators are found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Allocators {
+    /// Search only these; empty: all.
+    pub objects: Vec<PathBuf>,
+    /// Further prefixes of function names.
+    pub prefixes: Vec<String>,
+    /// Allocation functions by name, the argument is the size.
+    pub alloc_functions: Vec<CustomFunction>,
+    /// Free functions by name, the argument is the pointer.
+    pub free_functions: Vec<CustomFunction>,
+}
+
+/// What tracing may cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    /// Mean bytes between samples; 1 is exact.
+    pub sample_bytes: NonZeroU64,
+    /// Limit as a share of the target's CPU time.
+    pub max_overhead: Option<Percent>,
+    /// Capacity of the table of live blocks.
+    pub live_entries: NonZeroU32,
+    /// Size of the ring buffer.
+    pub ring_bytes: RingBytes,
+}
+
+/// Where reports go and how they look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputPlan {
+    /// Form.
+    pub format: Format,
+    /// Place.
+    pub destination: Destination,
+    /// How much.
+    pub verbosity: Verbosity,
+    /// Colours.
+    pub color: ColorWhen,
+}
+
+impl OutputPlan {
+    /// How to write; `text` is how texts look, see [`super::terminal::text_options`].
+    #[must_use]
+    pub fn form(&self, text: TextOptions) -> Form {
+        match self.format {
+            Format::Text => Form::Text(text),
+            Format::Json => Form::Json,
+            Format::Ndjson => Form::Ndjson,
+        }
+    }
+
+    /// False when only the last report is to be written: `--quiet`, and JSON (one object) unless
+    /// it goes to a file, which then always holds the latest.
+    #[must_use]
+    pub fn wants_every_report(&self) -> bool {
+        let one_object = self.format == Format::Json && self.destination == Destination::Stdout;
+        self.verbosity != Verbosity::Quiet && !one_object
+    }
+}
+
+/// Form of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Every report as text.
+    Text,
+    /// The last report as one JSON object.
+    Json,
+    /// Every report as a line of JSON.
+    Ndjson,
+}
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// The last report only, no notices.
+    Quiet,
+    /// Every report.
+    Normal,
+    /// Every report with all frames, probes and notes.
+    Verbose,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Look at the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorPlan {
+    /// Processes to look at, each once; may be none.
+    pub pids: Vec<Tgid>,
+    /// How allocators are found.
+    pub allocators: Allocators,
+    /// JSON instead of text.
+    pub json: bool,
+    /// Reasons of placements.
+    pub verbose: bool,
+    /// Colours.
+    pub color: ColorWhen,
+}

@@ -1,0 +1,285 @@
+//! The command line as a user meets it.
+
+use std::time::Duration;
+
+use clap::CommandFactory;
+
+use super::plan::*;
+use super::values::{FailOn, Top};
+use super::*;
+use crate::id::Tgid;
+use crate::report::model::GroupBy;
+use crate::report::output::Destination;
+
+fn line(text: &str) -> Result<Plan, Stop> {
+    parse(std::iter::once("memtrace").chain(text.split_whitespace()))
+}
+
+fn trace(text: &str) -> TracePlan {
+    match line(text) {
+        Ok(Plan::Trace(plan)) => *plan,
+        other => panic!("{text}: {other:?}"),
+    }
+}
+
+/// What a wrong call prints, without styles.
+fn complaint(text: &str) -> String {
+    let stop = line(text)
+        .err()
+        .unwrap_or_else(|| panic!("{text} was accepted"));
+    assert_eq!((stop.exit, stop.to_stdout), (Exit::Usage, false), "{text}");
+    anstream::adapter::strip_str(&stop.text).to_string()
+}
+
+fn help(words: &str) -> String {
+    let stop = line(words).unwrap_err();
+    assert_eq!((stop.exit, stop.to_stdout), (Exit::Done, true));
+    anstream::adapter::strip_str(&stop.text).to_string()
+}
+
+// clap's own check of the definition.
+#[test]
+fn definition_is_sound() {
+    args::Cli::command().debug_assert();
+}
+
+// The defaults are those of the documentation.
+#[test]
+fn defaults() {
+    let plan = trace("--pid 1234");
+    let TargetPlan::Pids(pids) = &plan.target else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(pids.as_slice(), [Tgid(1234)]);
+    assert_eq!(plan.timing.interval, Duration::from_secs(5));
+    assert_eq!((plan.timing.duration, plan.timing.count), (None, None));
+    assert_eq!(plan.selection.top.limit(), Some(10));
+    assert_eq!(plan.selection.older, None);
+    assert_eq!(plan.selection.sizes.bounds(), (0, u64::MAX));
+    assert_eq!(plan.selection.group_by, GroupBy::Stack);
+    assert_eq!(plan.cost.sample_bytes.get(), 1);
+    assert_eq!(plan.cost.max_overhead, None);
+    assert_eq!(plan.cost.live_entries.get(), 1 << 20);
+    assert_eq!(plan.cost.ring_bytes.get(), 8 << 20);
+    assert_eq!(plan.output.format, Format::Text);
+    assert_eq!(plan.output.destination, Destination::Stdout);
+    assert_eq!(plan.output.verbosity, Verbosity::Normal);
+    assert_eq!(plan.fail_on, None);
+    assert_eq!(plan.allocators, Allocators::default());
+}
+
+// Every option, in its short form where there is one.
+#[test]
+fn every_option() {
+    let plan = trace(
+        "-p 1,2 -p 2 -i 500ms -d 1m -n 100 -T all -o 30s -z 64 -Z 1MiB --group-by module \
+         -O /opt/lib.so --prefix je_ --alloc-fn pool_alloc:2 --free-fn pool_free:2 \
+         --sample-bytes 512KiB --max-overhead 5% --live-entries 100k --ring-bytes 1MiB \
+         --format ndjson --output out.ndjson --fail-on growing:10KiB -v --color never",
+    );
+    let TargetPlan::Pids(pids) = &plan.target else {
+        panic!("{plan:?}")
+    };
+    assert_eq!(pids.as_slice(), [Tgid(1), Tgid(2)]);
+    assert_eq!(plan.timing.length(), Some(Duration::from_secs(50)));
+    assert_eq!(plan.timing.intervals(), Some(100));
+    assert_eq!(plan.selection.top, Top::All);
+    assert_eq!(plan.selection.sizes.asked(), (Some(64), Some(1 << 20)));
+    assert_eq!(plan.selection.group_by, GroupBy::Module);
+    assert_eq!(plan.allocators.alloc_functions[0].argument.from_zero(), 1);
+    assert_eq!(plan.cost.live_entries.get(), 100_000);
+    assert_eq!(
+        plan.output.destination,
+        Destination::Append("out.ndjson".into())
+    );
+    assert_eq!(plan.output.verbosity, Verbosity::Verbose);
+    assert_eq!(plan.output.color, ColorWhen::Never);
+    assert_eq!(
+        plan.fail_on,
+        Some(FailOn::Growing {
+            bytes_per_second: 10_240
+        })
+    );
+}
+
+// The program's own options are never memtrace's, with -- and without.
+#[test]
+fn run_passes_arguments_on() {
+    for text in [
+        "run -i 1s -- ./prog -x --interval 9s --",
+        "run -i 1s ./prog -x --interval 9s --",
+    ] {
+        let plan = trace(text);
+        let TargetPlan::Run(program) = &plan.target else {
+            panic!("{plan:?}")
+        };
+        assert_eq!(program.name, "./prog");
+        assert_eq!(
+            program.arguments,
+            ["-x", "--interval", "9s", "--"],
+            "{text}"
+        );
+        assert_eq!(plan.timing.interval, Duration::from_secs(1));
+    }
+}
+
+// Arguments that are no UTF-8 reach the program as they are.
+#[test]
+fn run_passes_bytes_on() {
+    use std::os::unix::ffi::OsStringExt;
+    let odd = OsString::from_vec(vec![0xff, 0xfe]);
+    let words = ["memtrace", "run", "--", "prog"].map(OsString::from);
+    let Ok(Plan::Trace(plan)) = parse(words.into_iter().chain([odd.clone()])) else {
+        panic!()
+    };
+    let TargetPlan::Run(program) = plan.target else {
+        panic!()
+    };
+    assert_eq!(program.arguments, [odd]);
+}
+
+// Replaced or appended, by form; `-` is standard output.
+#[test]
+fn destinations() {
+    let to = |text: &str| trace(&format!("-p 1 {text}")).output.destination;
+    assert_eq!(to("--output r.txt"), Destination::Replace("r.txt".into()));
+    assert_eq!(
+        to("--format json --output r.json"),
+        Destination::Replace("r.json".into())
+    );
+    assert_eq!(to("--output -"), Destination::Stdout);
+}
+
+// JSON is one object on standard output; a file always has the latest report; quiet is quiet.
+#[test]
+fn which_reports() {
+    let every = |text: &str| trace(&format!("-p 1 {text}")).output.wants_every_report();
+    assert!(every("") && every("--format ndjson") && every("--format json --output r.json"));
+    assert!(!every("--format json") && !every("-q") && !every("-q --format ndjson"));
+}
+
+// Each contradiction is named, in one golden list.
+#[test]
+fn complaints() {
+    let calls = [
+        "-i 1s",
+        "run",
+        "run -p 1 -- ./prog",
+        "-p 1 run -- ./prog",
+        "-i 1s run -- ./prog",
+        "1234",
+        "./server --port 80",
+        "-- ./server",
+        "-p 0",
+        "-p server",
+        "-p 1 -i 0",
+        "-p 1 -i soon",
+        "-p 1 -d 0s",
+        "-p 1 -n 0",
+        "-p 1 -n -1",
+        "-p 1 -T 0",
+        "-p 1 -z 2MiB -Z 64KiB",
+        "-p 1 --sample-bytes 0",
+        "-p 1 --max-overhead 0",
+        "-p 1 --ring-bytes 3MiB",
+        "-p 1 --live-entries 0",
+        "-p 1 --alloc-fn pool_alloc:0",
+        "-p 1 --free-fn pool_free",
+        "-p 1 -o 30s -d 10s",
+        "-p 1 --fail-on growing -n 3",
+        "-p 1 --fail-on growing -d 10s",
+        "-p 1 --fail-on steady",
+        "-p 1 -q -v",
+        "-p 1 --format xml",
+        "-p 1 --intervall 5s",
+        "doctor --format ndjson",
+        "completions tcsh",
+        "man trace",
+    ];
+    let told: Vec<_> = calls
+        .iter()
+        .map(|call| format!("$ memtrace {call}\n{}", complaint(call)))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+// An empty value is told by its option's name.
+#[test]
+fn empty_values() {
+    for (option, name) in [
+        ("--output=", "output"),
+        ("--prefix=", "prefix"),
+        ("-O=", "object"),
+    ] {
+        let text = complaint(&format!("-p 1 {option}"));
+        assert!(text.contains(&format!("--{name}")), "{text}");
+    }
+}
+
+// With no arguments the three most common commands are shown, and it is still a wrong call.
+#[test]
+fn no_arguments() {
+    insta::assert_snapshot!(complaint(""));
+}
+
+// Short and long help; every line fits 80 columns.
+#[test]
+fn helps() {
+    for (name, words) in [
+        ("help_short", "-h"),
+        ("help_long", "--help"),
+        ("help_run_short", "run -h"),
+        ("help_doctor", "doctor -h"),
+        ("help_completions", "completions -h"),
+        ("help_man", "man -h"),
+    ] {
+        let text = help(words);
+        for line in text.lines() {
+            assert!(crate::report::layout::width(line) <= 80, "{name}: {line:?}");
+        }
+        insta::assert_snapshot!(name, text);
+    }
+}
+
+// The version goes to standard output.
+#[test]
+fn version() {
+    assert_eq!(
+        help("--version"),
+        concat!("memtrace ", env!("CARGO_PKG_VERSION"), "\n")
+    );
+}
+
+// Completions know the subcommands and options, for every shell.
+#[test]
+fn completion_scripts() {
+    use clap::ValueEnum;
+    for shell in clap_complete::Shell::value_variants() {
+        let mut out = Vec::new();
+        completions(*shell, &mut out).unwrap();
+        let script = String::from_utf8(out).unwrap();
+        assert!(
+            script.contains("group-by") && script.contains("doctor"),
+            "{shell}"
+        );
+    }
+}
+
+// The pages are roff with the examples in them; there is no page of what is not there.
+#[test]
+fn man_pages() {
+    for (command, word) in [
+        (None, "max\\-overhead"),
+        (Some("run"), "soak"),
+        (Some("doctor"), "BTF"),
+    ] {
+        let mut out = Vec::new();
+        man(command, &mut out).unwrap();
+        let page = String::from_utf8(out).unwrap();
+        assert!(
+            page.contains(".TH") && page.contains(word),
+            "{command:?}: {page}"
+        );
+    }
+    assert!(man(Some("nothing"), &mut Vec::new()).is_err());
+}

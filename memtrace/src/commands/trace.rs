@@ -1,0 +1,325 @@
+//! `memtrace --pid …` and `memtrace run …`: one session from attach to the last report.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use super::{libraries, root};
+use crate::{
+    cli::{
+        exit::Exit,
+        plan::{Allocators, Program, TargetPlan, Timing, TracePlan, Verbosity},
+        terminal,
+        values::FailOn,
+    },
+    id::Tgid,
+    probe::KernelOptions,
+    report::{
+        group, human,
+        model::{Filters, GroupBy, Overhead, Target},
+        output::Delivery,
+        reporter::Reporter,
+    },
+    session::{Arrived, Launched, Session, SessionOptions, Signals, Wake},
+    target::family::CustomFunctions,
+    trend::Verdict,
+};
+
+/// Above this share of the target's CPU time a warning is due, limit or not.
+const WARN_FRACTION: f64 = 0.2;
+/// And this much of a processor.
+const WARN_CORE: f64 = 0.05;
+
+/// Traces until the target ends, the time is up, or a signal.
+pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
+    plan.output.destination.check()?;
+    root::require_privileges()?;
+    root::require_host_pids()?;
+    root::require_tracefs()?;
+    let signals = Signals::take_over().context("cannot take signals over")?;
+    // The child is forked before any thread exists.
+    let child = match &plan.target {
+        TargetPlan::Run(program) => Some(Launched::new(&program.name, &program.arguments)?),
+        TargetPlan::Pids(_) => None,
+    };
+    let session = Session::new(options(plan)?)?;
+    let reporter = Reporter::new(
+        plan.output.form(terminal::text_options(&plan.output)),
+        plan.output.destination.clone(),
+    );
+    let tracing = Tracing {
+        plan,
+        session,
+        signals,
+        child,
+        reporter,
+        fail_on_met: false,
+        warned: false,
+        stop: false,
+    };
+    tracing.run()
+}
+
+struct Tracing<'a> {
+    plan: &'a TracePlan,
+    session: Session,
+    signals: Signals,
+    child: Option<Launched>,
+    reporter: Reporter,
+    fail_on_met: bool,
+    warned: bool,
+    stop: bool,
+}
+
+impl Tracing<'_> {
+    fn run(mut self) -> anyhow::Result<Exit> {
+        self.attach()?;
+        let began = Instant::now();
+        let Timing {
+            interval,
+            duration,
+            count,
+        } = self.plan.timing;
+        let end = duration.map(|length| began + length);
+        let mut next = began + interval;
+        let mut intervals = 0;
+        while !self.stop {
+            let until = end.map_or(next, |end| end.min(next));
+            match self.session.wait(until, &mut self.signals)? {
+                Wake::Time if end.is_some_and(|end| Instant::now() >= end) => break,
+                Wake::Time => {
+                    intervals += 1;
+                    if count.is_some_and(|count| intervals >= count.get()) {
+                        break;
+                    }
+                    self.interval()?;
+                    // A report that took longer than the interval does not make the next ones rush.
+                    let now = Instant::now();
+                    next += interval;
+                    if next < now {
+                        next = now + interval;
+                    }
+                }
+                Wake::Signal(signal) => self.signalled(signal),
+                Wake::AllEnded => break,
+            }
+        }
+        self.finish()
+    }
+
+    /// Puts the probes on, and says so.
+    fn attach(&mut self) -> anyhow::Result<()> {
+        match &self.plan.target {
+            TargetPlan::Pids(pids) => {
+                for tgid in pids.as_slice() {
+                    self.session.add_process(*tgid)?;
+                }
+            }
+            TargetPlan::Run(Program { name, .. }) => {
+                if let Some(child) = &mut self.child {
+                    self.session
+                        .add_launched(child.tgid(), &libraries::of_program(name))?;
+                    child.start()?;
+                }
+            }
+        }
+        if !self.is_quiet() {
+            eprintln!("memtrace: tracing {}", self.what());
+        }
+        self.notices();
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.plan.output.verbosity == Verbosity::Quiet
+    }
+
+    fn what(&self) -> String {
+        match (&self.plan.target, &self.child) {
+            (TargetPlan::Run(program), Some(child)) => {
+                format!("{} (pid {})", program.name.display(), child.tgid())
+            }
+            (TargetPlan::Pids(pids), _) => {
+                let pids: Vec<_> = pids.as_slice().iter().map(Tgid::to_string).collect();
+                format!(
+                    "pid {} (Ctrl-C ends it with a last report)",
+                    pids.join(", ")
+                )
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// An interval has passed.
+    fn interval(&mut self) -> anyhow::Result<()> {
+        self.report(false, self.plan.output.wants_every_report())?;
+        self.session.apply_brake()?;
+        self.notices();
+        Ok(())
+    }
+
+    fn notices(&mut self) {
+        for notice in self.session.take_notices() {
+            if !self.is_quiet() {
+                eprintln!("memtrace: {notice}");
+            }
+        }
+    }
+
+    fn report(&mut self, last: bool, show: bool) -> anyhow::Result<()> {
+        let grouped = self.plan.selection.group_by != GroupBy::Stack;
+        let top = self.plan.selection.top.limit();
+        let mut taken = self
+            .session
+            .report(if grouped { None } else { top }, last)?;
+        if let Some(FailOn::Growing { bytes_per_second }) = self.plan.fail_on {
+            let least = bytes_per_second as f64;
+            // The last report counts: a warm-up may look like growth for a while.
+            self.fail_on_met = taken.fastest_growing.is_some_and(|rate| rate >= least);
+            self.fail_on_met |= taken.report.processes.iter().any(|process| {
+                process.verdict == Verdict::Growing && process.growth_bytes_per_second >= least
+            });
+        }
+        if grouped {
+            group::apply(&mut taken.report, self.plan.selection.group_by, top);
+        }
+        self.warn_of_cost(&taken.report.overhead);
+        if show && self.reporter.report(&taken.report)? == Delivery::ReaderGone {
+            self.stop = true;
+        }
+        Ok(())
+    }
+
+    /// Once, when tracing is dear and nobody set a limit. A target that mostly sleeps is not
+    /// slowed noticeably by any share of what little it does.
+    fn warn_of_cost(&mut self, overhead: &Overhead) {
+        let share = overhead.fraction_of_target_cpu.unwrap_or(0.0);
+        let core = overhead.fraction_of_one_core.unwrap_or(0.0);
+        let quiet = self.plan.output.verbosity == Verbosity::Quiet;
+        let limited = self.plan.cost.max_overhead.is_some();
+        if self.warned || quiet || limited || share < WARN_FRACTION || core < WARN_CORE {
+            return;
+        }
+        self.warned = true;
+        eprintln!(
+            "memtrace: tracing takes {} of the target's CPU time; --sample-bytes 512KiB or \
+             --max-overhead 5% make it cheaper",
+            human::percent(share)
+        );
+    }
+
+    fn signalled(&mut self, signal: Arrived) {
+        match &self.child {
+            None => self.stop |= signal.ends(),
+            // The terminal has told the program already.
+            Some(_) if signal.from_terminal => {}
+            Some(child) => child.signal(signal.number),
+        }
+    }
+
+    /// The last report, and how to end.
+    fn finish(mut self) -> anyhow::Result<Exit> {
+        self.notices();
+        if !self.stop || self.child.is_none() {
+            self.report(true, true)?;
+        }
+        self.session.detach();
+        let Some(child) = &mut self.child else {
+            return Ok(if self.fail_on_met {
+                Exit::FailOnMet
+            } else {
+                Exit::Done
+            });
+        };
+        // The time may be up before the program ends: it goes on without probes.
+        while let Wake::Signal(signal) = wait_for_child(child, &mut self.signals)? {
+            if !signal.from_terminal {
+                child.signal(signal.number);
+            }
+        }
+        Ok(Exit::of_run(child.wait()?, self.fail_on_met))
+    }
+}
+
+/// Waits for the program's end or a signal to pass on.
+fn wait_for_child(child: &Launched, signals: &mut Signals) -> anyhow::Result<Wake> {
+    loop {
+        if let Some(signal) = signals.take() {
+            return Ok(Wake::Signal(signal));
+        }
+        if child.wait_or(signals)? {
+            return Ok(Wake::AllEnded);
+        }
+    }
+}
+
+fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
+    let (min_size, max_size) = plan.selection.sizes.bounds();
+    let (min_asked, max_asked) = plan.selection.sizes.asked();
+    let targets = match &plan.target {
+        TargetPlan::Pids(pids) => pids.as_slice().len(),
+        TargetPlan::Run(_) => 1,
+    };
+    let defaults = KernelOptions::default();
+    Ok(SessionOptions {
+        target: target(&plan.target),
+        kernel: KernelOptions {
+            live_entries: plan.cost.live_entries.get(),
+            ring_bytes: plan.cost.ring_bytes.get(),
+            text_slots: defaults
+                .text_slots
+                .max(u32::try_from(targets).unwrap_or(u32::MAX)),
+            min_size,
+            max_size,
+            ..defaults
+        },
+        older: plan.selection.older,
+        interval: plan.timing.interval,
+        filters: Filters {
+            older_seconds: plan.selection.older.map(|older| older.as_secs_f64()),
+            min_size_bytes: min_asked,
+            max_size_bytes: max_asked,
+        },
+        sample_bytes: plan.cost.sample_bytes.get(),
+        max_overhead: plan.cost.max_overhead.map(|percent| percent.fraction()),
+        custom: custom(&plan.allocators)?,
+        objects: plan.allocators.objects.clone(),
+    })
+}
+
+fn target(plan: &TargetPlan) -> Target {
+    match plan {
+        TargetPlan::Pids(pids) => {
+            let pids: Vec<_> = pids.as_slice().iter().map(Tgid::to_string).collect();
+            Target {
+                kind: "pid",
+                value: pids.join(","),
+            }
+        }
+        TargetPlan::Run(program) => {
+            let words = std::iter::once(&program.name).chain(&program.arguments);
+            let words: Vec<_> = words
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            Target {
+                kind: "run",
+                value: words.join(" "),
+            }
+        }
+    }
+}
+
+/// The user's own allocators.
+pub(super) fn custom(plan: &Allocators) -> anyhow::Result<CustomFunctions> {
+    let mut custom = CustomFunctions::default();
+    for function in &plan.alloc_functions {
+        custom.add_alloc(&function.name, function.argument.from_one() - 1)?;
+    }
+    for function in &plan.free_functions {
+        custom.add_free(&function.name, function.argument.from_one() - 1)?;
+    }
+    for prefix in &plan.prefixes {
+        custom.add_prefix(prefix)?;
+    }
+    Ok(custom)
+}

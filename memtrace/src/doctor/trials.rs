@@ -1,0 +1,124 @@
+//! What must be tried on the running kernel: loading, the cost of hits, seccomp.
+
+use crate::{
+    probe::{
+        Attachments, Confinement, Features, HitCosts, KernelOptions, KernelSide, ProbeError,
+        ReturnProbes, calibrate,
+    },
+    report::{
+        doctor::{Check, CostRow},
+        human,
+    },
+};
+
+/// Enough for trials on memtrace itself.
+const SMALL: u32 = 1024;
+
+/// The kernel side, loaded to try things on, and what came out.
+#[derive(Default)]
+pub(super) struct Trials {
+    kernel: Option<KernelSide>,
+    return_probes: ReturnProbes,
+    costs: Option<HitCosts>,
+    // Taking probes off is slow: done once, at the end.
+    _attachments: Attachments,
+}
+
+/// What is said where nothing may be tried.
+pub(super) fn untried() -> Check {
+    Check::warn(
+        "probes",
+        "not tried and not measured: loading programs and reading tracepoints needs the privileges",
+    )
+}
+
+impl Trials {
+    /// Loads the kernel side, measures, and tries what seccomp does to return probes.
+    pub(super) fn on_kernel(&mut self, features: &Features) -> Vec<Check> {
+        let name = "probes";
+        match self.load(features) {
+            Err(error) => vec![Check::fail(name, error.to_string())],
+            Ok(costs) => {
+                let nanoseconds = |ns: f64| human::count(ns.round() as u64);
+                let found = format!(
+                    "programs load, probes hit: an allocation costs {} ns, a free {} ns more",
+                    nanoseconds(costs.emulated_pair_ns),
+                    nanoseconds(costs.emulated_free_ns),
+                );
+                vec![Check::ok(name, found), self.seccomp()]
+            }
+        }
+    }
+
+    fn load(&mut self, features: &Features) -> Result<HitCosts, ProbeError> {
+        let options = KernelOptions {
+            live_entries: SMALL,
+            context_entries: SMALL,
+            thread_entries: SMALL,
+            text_slots: 1,
+            ring_bytes: 256 << 10,
+            ..KernelOptions::default()
+        };
+        let (mut kernel, _ring) = KernelSide::load(&options, features)?;
+        kernel.attach_lifecycle()?;
+        let (calibration, attachments) = calibrate(&mut kernel)?;
+        let costs = calibration.exact;
+        self._attachments = attachments;
+        self.costs = Some(costs);
+        self.kernel = Some(kernel);
+        Ok(costs)
+    }
+
+    /// The machine's answer about processes under seccomp.
+    fn seccomp(&mut self) -> Check {
+        let name = "seccomp";
+        match self.return_probes_kill(Confinement::Filter) {
+            Some(Ok(false)) => Check::ok(
+                name,
+                "return probes leave processes under a filter unharmed (tried on a child)",
+            ),
+            Some(Ok(true)) => Check::warn(
+                name,
+                "a return probe kills a process under a filter on this kernel (tried on a child): \
+                 memtrace refuses such processes",
+            )
+            .remedy("update the kernel: 6.14 and later let return probes pass"),
+            Some(Err(error)) => Check::warn(name, error.to_string()),
+            None => Check::warn(name, "not tried"),
+        }
+    }
+
+    /// Whether a return probe kills a process so confined; none when it cannot be tried.
+    pub(super) fn return_probes_kill(
+        &mut self,
+        confinement: Confinement,
+    ) -> Option<Result<bool, ProbeError>> {
+        let kernel = self.kernel.as_mut()?;
+        Some(self.return_probes.kill(kernel, confinement))
+    }
+
+    /// What each kind of hit costs; nothing when it could not be measured.
+    pub(super) fn costs(&self) -> Vec<CostRow> {
+        let Some(costs) = self.costs else {
+            return Vec::new();
+        };
+        [
+            (
+                "allocation (entry and return), emulated",
+                costs.emulated_pair_ns,
+            ),
+            ("free, emulated", costs.emulated_free_ns),
+            (
+                "allocation (entry and return), single-stepped",
+                costs.stepped_pair_ns,
+            ),
+            ("free, single-stepped", costs.stepped_free_ns),
+        ]
+        .into_iter()
+        .map(|(kind, nanoseconds)| CostRow {
+            kind: kind.to_owned(),
+            nanoseconds,
+        })
+        .collect()
+    }
+}

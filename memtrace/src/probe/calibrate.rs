@@ -1,0 +1,173 @@
+//! What a hit costs on this kernel, measured on memtrace itself before the target is touched.
+//!
+//! Two pairs of functions stand for the two kinds of probe there are: one whose probed
+//! instruction the kernel emulates, one that it must single-step. They are probed with the real
+//! programs, so the figure is what a target pays.
+
+use std::{arch::global_asm, hint::black_box, path::Path, time::Instant};
+
+use memtrace_common::{Function, Target};
+
+use super::{
+    AttachPoint, Attachments, KernelSide, ProbeError,
+    own_code::{OWN_FILE, own_file_offset},
+};
+use crate::id::{SpaceId, Tgid};
+
+// Each function returns its second argument. The probed place is the first instruction.
+#[cfg(target_arch = "x86_64")]
+global_asm!(
+    ".text",
+    ".p2align 4",
+    "memtrace_emulated_alloc: nop",
+    "mov rax, rsi",
+    "ret",
+    ".p2align 4",
+    "memtrace_emulated_free: nop",
+    "ret",
+    ".p2align 4",
+    "memtrace_stepped_alloc: mov rax, rsi",
+    "ret",
+    ".p2align 4",
+    "memtrace_stepped_free: mov rax, rsi",
+    "ret",
+);
+// `b` is simulated, `mov` is stepped.
+#[cfg(target_arch = "aarch64")]
+global_asm!(
+    ".text",
+    ".p2align 4",
+    "memtrace_emulated_alloc: b 1f",
+    "1: mov x0, x1",
+    "ret",
+    ".p2align 4",
+    "memtrace_emulated_free: b 1f",
+    "1: ret",
+    ".p2align 4",
+    "memtrace_stepped_alloc: mov x0, x1",
+    "ret",
+    ".p2align 4",
+    "memtrace_stepped_free: mov x0, x1",
+    "ret",
+);
+
+unsafe extern "C" {
+    fn memtrace_emulated_alloc(size: u64, address: u64) -> u64;
+    fn memtrace_emulated_free(address: u64, unused: u64) -> u64;
+    fn memtrace_stepped_alloc(size: u64, address: u64) -> u64;
+    fn memtrace_stepped_free(address: u64, unused: u64) -> u64;
+}
+
+type Probed = unsafe extern "C" fn(u64, u64) -> u64;
+
+/// Nanoseconds by kind of probe, programs and traps together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct HitCosts {
+    /// Entry and return of an allocation function, on an emulated instruction.
+    pub emulated_pair_ns: f64,
+    /// A free function, on an emulated instruction.
+    pub emulated_free_ns: f64,
+    /// Entry and return, on an instruction that is single-stepped.
+    pub stepped_pair_ns: f64,
+    /// A free function, single-stepped.
+    pub stepped_free_ns: f64,
+}
+
+/// Costs in both modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Calibration {
+    /// Every block is recorded.
+    pub exact: HitCosts,
+    /// Hardly any block is.
+    pub sampled: HitCosts,
+}
+
+/// Bytes between samples while the sampled mode is measured.
+const SAMPLE_BYTES: u64 = 1 << 30;
+
+/// Space id used while measuring; targets get ids with their pid in the upper half.
+const SPACE: SpaceId = SpaceId(1);
+const ROUNDS: u32 = 500;
+const WARM_UP: u32 = 64;
+
+/// Measures. Takes some 10 ms; leaves nothing behind but its probes, which go with the returned
+/// attachments (taking probes off is slow, so it is done at the end, with the others).
+pub fn calibrate(kernel: &mut KernelSide) -> Result<(Calibration, Attachments), ProbeError> {
+    let me = Tgid(std::process::id());
+    let mut attachments = Attachments::default();
+    let functions: [(Probed, Function); 4] = [
+        (memtrace_emulated_alloc, Function::Size0),
+        (memtrace_emulated_free, Function::Free0),
+        (memtrace_stepped_alloc, Function::Size0),
+        (memtrace_stepped_free, Function::Free0),
+    ];
+    for (function, convention) in functions {
+        let offset = own_file_offset(function as usize as u64)?;
+        let path = Path::new(OWN_FILE);
+        let point = AttachPoint {
+            path,
+            offset,
+            function: convention,
+            returns: &[],
+            process: Some(me),
+        };
+        kernel.attach(&mut attachments, &point)?;
+    }
+    kernel.add_target(
+        me,
+        Target {
+            space: SPACE.0,
+            text_slot: 0,
+            borrowed: 0,
+            anchor: me.0,
+            pad: 0,
+        },
+    )?;
+    let exact = measure_both();
+    kernel.set_sampling(SAMPLE_BYTES)?;
+    let sampled = measure_both();
+    kernel.remove_target(me)?;
+    kernel.forget_thread(rustix::thread::gettid().as_raw_pid().cast_unsigned())?;
+    kernel.forget_space(SPACE)?;
+    kernel.reset_counters()?;
+    Ok((Calibration { exact, sampled }, attachments))
+}
+
+fn measure_both() -> HitCosts {
+    let (emulated_pair_ns, emulated_free_ns) =
+        measure(memtrace_emulated_alloc, memtrace_emulated_free);
+    let (stepped_pair_ns, stepped_free_ns) = measure(memtrace_stepped_alloc, memtrace_stepped_free);
+    HitCosts {
+        emulated_pair_ns,
+        emulated_free_ns,
+        stepped_pair_ns,
+        stepped_free_ns,
+    }
+}
+
+/// Times allocations and frees apart: the median round of each, so that one interruption does
+/// not count.
+fn measure(alloc: Probed, free: Probed) -> (f64, f64) {
+    let mut pairs = Vec::with_capacity(ROUNDS as usize);
+    let mut frees = Vec::with_capacity(ROUNDS as usize);
+    for round in 0..ROUNDS + WARM_UP {
+        let address = 0x1000 + u64::from(round % 16) * 64;
+        let start = Instant::now();
+        // SAFETY: the functions return their second argument and touch nothing.
+        let block = unsafe { alloc(black_box(64), black_box(address)) };
+        let middle = Instant::now();
+        // SAFETY: as above.
+        unsafe { free(black_box(block), 0) };
+        let end = Instant::now();
+        if round >= WARM_UP {
+            pairs.push((middle - start).as_nanos() as f64);
+            frees.push((end - middle).as_nanos() as f64);
+        }
+    }
+    (median(pairs), median(frees))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}

@@ -1,0 +1,404 @@
+//! Loading the kernel side, and its maps by meaning.
+
+use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::LazyLock};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf},
+    programs::{FEntry, TracePoint},
+};
+use memtrace_common::{
+    COUNTERS, Context, ContextKey, Counter, LiveKey, LiveValue, MAX_SAMPLING_EPOCHS, Sampling,
+    Settings, Target, TextTable, WIDE_SLOTS, counters::MAX_COUNTERS, thread::Thread,
+};
+
+use super::{
+    AttachPoint, Attachments, Features, ProbeError,
+    attach::loaded,
+    batch::{self, Walk},
+    kernel_btf, object,
+    plain::Plain,
+    tracefs,
+};
+use crate::id::{Fingerprint, SpaceId, Tgid};
+
+/// Sizes and filters, fixed for the life of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelOptions {
+    /// Blocks that can be live at once.
+    pub live_entries: u32,
+    /// Contexts that can be known at once.
+    pub context_entries: u32,
+    /// Threads with calls in flight at once.
+    pub thread_entries: u32,
+    /// Text tables: address spaces traced at once.
+    pub text_slots: u32,
+    /// Ring buffer, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Smallest block recorded.
+    pub min_size: u64,
+    /// Largest block recorded.
+    pub max_size: u64,
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self {
+            live_entries: 1 << 20,
+            context_entries: 1 << 16,
+            thread_entries: 1 << 13,
+            text_slots: 16,
+            ring_bytes: 8 << 20,
+            min_size: 0,
+            max_size: u64::MAX,
+        }
+    }
+}
+
+/// Sums of the counters over all processors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters(BTreeMap<Counter, u64>);
+
+impl Counters {
+    /// One counter.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0.get(&counter).copied().unwrap_or(0)
+    }
+}
+
+/// The loaded kernel side. Dropping it takes every probe off and frees every map.
+pub struct KernelSide {
+    ebpf: Ebpf,
+    targets: HashMap<MapData, u32, Plain<Target>>,
+    threads: Map,
+    live: Map,
+    contexts: Map,
+    text: Array<MapData, Plain<TextTable>>,
+    generation: Array<MapData, u32>,
+    wide: Array<MapData, u32>,
+    sampling: Array<MapData, Plain<Sampling>>,
+    counters: PerCpuArray<MapData, u64>,
+    rates: Sampling,
+    // Kept: the kernel drops a program array's entries with the last user-space reference.
+    _continue: ProgramArray<MapData>,
+}
+
+static EXACT: LazyLock<Sampling> = LazyLock::new(|| Sampling {
+    epoch: 0,
+    rates: [1; MAX_SAMPLING_EPOCHS],
+});
+
+impl KernelSide {
+    /// Loads maps and the programs that every session needs; also gives the ring buffer.
+    pub fn load(
+        options: &KernelOptions,
+        features: &Features,
+    ) -> Result<(Self, RingBuf<MapData>), ProbeError> {
+        tracefs::check_tracepoints(Path::new("/"))?;
+        let settings = Settings {
+            min_size: options.min_size,
+            max_size: options.max_size,
+        };
+        let settings = [settings.min_size, settings.max_size];
+        let mut loader = EbpfLoader::new();
+        loader
+            // Nothing in the object is relocated by the kernel's types; reading them takes 100 ms.
+            .btf(None)
+            // The reason of a rejection, not the megabytes of how it was found.
+            .verifier_log_level(VerifierLogLevel::STATS)
+            .override_global("SETTINGS", settings.as_slice(), true)
+            .map_max_entries("LIVE", options.live_entries)
+            .map_max_entries("CONTEXTS", options.context_entries)
+            .map_max_entries("THREADS", options.thread_entries)
+            .map_max_entries("TEXT", options.text_slots)
+            .map_max_entries("TEXT_GENERATION", options.text_slots)
+            .map_max_entries("EVENTS", options.ring_bytes);
+        let mut ebpf = loader.load(&object::for_kernel(features.maps_on_demand)?)?;
+        let mut take = |name| ebpf.take_map(name).ok_or(ProbeError::Missing(name));
+        let ring = RingBuf::try_from(take("EVENTS")?).map_err(ProbeError::map("EVENTS"))?;
+        let targets = HashMap::try_from(take("TARGETS")?).map_err(ProbeError::map("TARGETS"))?;
+        let threads = take("THREADS")?;
+        let live = take("LIVE")?;
+        let contexts = take("CONTEXTS")?;
+        let text = Array::try_from(take("TEXT")?).map_err(ProbeError::map("TEXT"))?;
+        let generation = Array::try_from(take("TEXT_GENERATION")?)
+            .map_err(ProbeError::map("TEXT_GENERATION"))?;
+        let wide = Array::try_from(take("WIDE")?).map_err(ProbeError::map("WIDE"))?;
+        let sampling = Array::try_from(take("SAMPLING")?).map_err(ProbeError::map("SAMPLING"))?;
+        let counters =
+            PerCpuArray::try_from(take("COUNTERS")?).map_err(ProbeError::map("COUNTERS"))?;
+        let mut programs =
+            ProgramArray::try_from(take("CONTINUE")?).map_err(ProbeError::map("CONTINUE"))?;
+        let deep = loaded(&mut ebpf, "deep")?;
+        let deep = deep.fd().map_err(ProbeError::program("deep"))?;
+        programs
+            .set(0, deep, 0)
+            .map_err(ProbeError::map("CONTINUE"))?;
+        let mut kernel = Self {
+            ebpf,
+            targets,
+            threads,
+            live,
+            contexts,
+            text,
+            generation,
+            wide,
+            sampling,
+            counters,
+            rates: *EXACT,
+            _continue: programs,
+        };
+        kernel.set_sampling(1)?;
+        Ok((kernel, ring))
+    }
+
+    /// Attaches to the life of processes. Before any target is named.
+    pub fn attach_lifecycle(&mut self) -> Result<(), ProbeError> {
+        self.attach_tracepoint("task", "task_newtask")?;
+        self.attach_tracepoint("sched", "sched_process_exec")?;
+        self.attach_tracepoint("sched", "sched_process_exit")?;
+        if self
+            .attach_function("mmap_file", "security_mmap_file")
+            .is_none()
+        {
+            self.attach_tracepoint("syscalls", "sys_enter_mmap")?;
+        }
+        Ok(())
+    }
+
+    fn attach_tracepoint(&mut self, category: &str, name: &'static str) -> Result<(), ProbeError> {
+        let program: &mut TracePoint = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(ProbeError::Missing(name))?
+            .try_into()
+            .map_err(ProbeError::program(name))?;
+        program.load().map_err(ProbeError::program(name))?;
+        program
+            .attach(category, name)
+            .map(drop)
+            .map_err(ProbeError::program(name))
+    }
+
+    /// Attaches to a function of the kernel; nothing where that cannot be done, for which there
+    /// are many reasons: no type information, no function tracer, an architecture without it.
+    fn attach_function(&mut self, name: &str, function: &str) -> Option<()> {
+        let btf = kernel_btf::with_only(function)?;
+        let program: &mut FEntry = self.ebpf.program_mut(name)?.try_into().ok()?;
+        program.load(function, &btf).ok()?;
+        program.attach().ok().map(drop)
+    }
+
+    /// Puts a probe on.
+    pub fn attach(
+        &mut self,
+        attachments: &mut Attachments,
+        point: &AttachPoint<'_>,
+    ) -> Result<(), ProbeError> {
+        attachments.attach(&mut self.ebpf, point)
+    }
+
+    /// Puts on the probe that does nothing, at entry and for an allocation function at return:
+    /// the floor that tracing is measured against.
+    pub fn attach_empty(
+        &mut self,
+        attachments: &mut Attachments,
+        point: &AttachPoint<'_>,
+        and_return: bool,
+    ) -> Result<(), ProbeError> {
+        if and_return {
+            attachments.attach_one(&mut self.ebpf, "empty_return", point)?;
+        }
+        attachments.attach_one(&mut self.ebpf, "empty", point)
+    }
+
+    /// Begins to trace a process: from here on its hits count.
+    pub fn add_target(&mut self, tgid: Tgid, target: Target) -> Result<(), ProbeError> {
+        self.targets
+            .insert(tgid.0, Plain(target), 0)
+            .map_err(ProbeError::map("TARGETS"))
+    }
+
+    /// What the kernel side knows of a target.
+    #[must_use]
+    pub fn target(&self, tgid: Tgid) -> Option<Target> {
+        self.targets.get(&tgid.0, 0).ok().map(|plain| plain.0)
+    }
+
+    /// Ends tracing of a process; its blocks stay in the tables until [`Self::forget_space`].
+    pub fn remove_target(&mut self, tgid: Tgid) -> Result<(), ProbeError> {
+        match self.targets.remove(&tgid.0) {
+            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(ProbeError::map("TARGETS")(error)),
+        }
+    }
+
+    /// Removes what is left of an address space.
+    pub fn forget_space(&mut self, space: SpaceId) -> Result<(), ProbeError> {
+        let mut blocks = Vec::new();
+        self.walk_live(|key, _| {
+            if key.space == space.0 {
+                blocks.push(key);
+            }
+        })?;
+        let live = map_fd(&self.live)?;
+        batch::delete(live, &blocks).map_err(|e| ProbeError::system("emptying LIVE", e))?;
+        let mut keys = Vec::new();
+        self.walk_contexts(|key, _| {
+            if key.space == space.0 {
+                keys.push(key);
+            }
+        })?;
+        let contexts = map_fd(&self.contexts)?;
+        batch::delete(contexts, &keys).map_err(|e| ProbeError::system("emptying CONTEXTS", e))
+    }
+
+    /// Forgets a thread that ended unseen.
+    pub fn forget_thread(&mut self, tid: u32) -> Result<(), ProbeError> {
+        let fd = map_fd(&self.threads)?;
+        batch::delete(fd, &[ThreadKey(tid)]).map_err(|e| ProbeError::system("emptying THREADS", e))
+    }
+
+    /// Visits every live block.
+    pub fn walk_live(&self, mut visit: impl FnMut(LiveKey, LiveValue)) -> Result<(), ProbeError> {
+        let mut walk = Walk::<LiveKey, LiveValue>::new(map_fd(&self.live)?, 4096);
+        let error = |e| ProbeError::system("reading LIVE", e);
+        while let Some(entries) = walk.next_batch().map_err(error)? {
+            entries.for_each(|(key, value)| visit(key, value));
+        }
+        Ok(())
+    }
+
+    /// Visits every context.
+    pub fn walk_contexts(
+        &self,
+        mut visit: impl FnMut(ContextKey, Context),
+    ) -> Result<(), ProbeError> {
+        let mut walk = Walk::<ContextKey, Context>::new(map_fd(&self.contexts)?, 1024);
+        let error = |e| ProbeError::system("reading CONTEXTS", e);
+        while let Some(entries) = walk.next_batch().map_err(error)? {
+            entries.for_each(|(key, value)| visit(key, value));
+        }
+        Ok(())
+    }
+
+    /// Removes contexts: only those nothing can count under any more.
+    pub fn remove_contexts(&mut self, keys: &[ContextKey]) -> Result<(), ProbeError> {
+        let contexts = map_fd(&self.contexts)?;
+        batch::delete(contexts, keys).map_err(|e| ProbeError::system("emptying CONTEXTS", e))
+    }
+
+    /// Replaces a text table.
+    pub fn set_text(&mut self, slot: u32, table: &TextTable) -> Result<(), ProbeError> {
+        self.text
+            .set(slot, Plain(*table), 0)
+            .map_err(ProbeError::map("TEXT"))
+    }
+
+    /// Generation of a slot's mappings. To be read before the mappings are.
+    pub fn text_generation(&self, slot: u32) -> Result<u32, ProbeError> {
+        self.generation
+            .get(&slot, 0)
+            .map_err(ProbeError::map("TEXT_GENERATION"))
+    }
+
+    /// Sets how a fingerprint is treated (`WIDE_*` of memtrace-common).
+    pub fn set_wide(&mut self, fingerprint: Fingerprint, mode: u32) -> Result<(), ProbeError> {
+        let slot = fingerprint.0 as u32 & (WIDE_SLOTS as u32 - 1);
+        self.wide
+            .set(slot, mode, 0)
+            .map_err(ProbeError::map("WIDE"))
+    }
+
+    /// Samples one block in so many bytes from now on; 1 records everything. After
+    /// `MAX_SAMPLING_EPOCHS` changes the rate stays as it is.
+    pub fn set_sampling(&mut self, rate: u64) -> Result<(), ProbeError> {
+        let current = self.rates.epoch as usize;
+        let rate = rate.clamp(1, 1 << 39);
+        if self.rates.rates.get(current) == Some(&rate) || current + 1 >= MAX_SAMPLING_EPOCHS {
+            return self.write_sampling();
+        }
+        if let Some(slot) = self.rates.rates.get_mut(current + 1) {
+            *slot = rate;
+            // The rate must be there before the epoch that uses it.
+            self.write_sampling()?;
+            self.rates.epoch += 1;
+        }
+        self.write_sampling()
+    }
+
+    fn write_sampling(&mut self) -> Result<(), ProbeError> {
+        self.sampling
+            .set(0, Plain(self.rates), 0)
+            .map_err(ProbeError::map("SAMPLING"))
+    }
+
+    /// Mean bytes between samples of every epoch so far and to come.
+    #[must_use]
+    pub fn rates(&self) -> &[u64; MAX_SAMPLING_EPOCHS] {
+        &self.rates.rates
+    }
+
+    /// Mean bytes between samples.
+    #[must_use]
+    pub fn sample_bytes(&self) -> u64 {
+        self.rates
+            .rates
+            .get(self.rates.epoch as usize)
+            .copied()
+            .unwrap_or(1)
+    }
+
+    /// The counters now.
+    pub fn counters(&self) -> Result<Counters, ProbeError> {
+        let mut sums = BTreeMap::new();
+        for (counter, _, _) in COUNTERS {
+            let values = self
+                .counters
+                .get(&(*counter as u32), 0)
+                .map_err(ProbeError::map("COUNTERS"))?;
+            sums.insert(*counter, values.iter().sum());
+        }
+        let mut add = |counter, by| *sums.entry(counter).or_insert(0) += by;
+        let mut walk = Walk::<ThreadKey, Thread>::new(map_fd(&self.threads)?, 64);
+        let error = |e| ProbeError::system("reading THREADS", e);
+        while let Some(threads) = walk.next_batch().map_err(error)? {
+            for (_, Thread { hits, .. }) in threads {
+                add(Counter::EntryHits, hits.entries);
+                add(Counter::ReturnHits, hits.returns);
+                add(Counter::FreeHits, hits.frees);
+                add(Counter::UnmatchedFrees, hits.unmatched);
+                add(Counter::SteppedReturnHits, hits.stepped_returns);
+            }
+        }
+        Ok(Counters(sums))
+    }
+
+    /// Sets all counters to zero.
+    pub fn reset_counters(&mut self) -> Result<(), ProbeError> {
+        let error = |e| ProbeError::system("number of processors", e);
+        let cpus = aya::util::nr_cpus().map_err(|(_, e)| error(e))?;
+        for index in 0..MAX_COUNTERS {
+            let zeros = aya::maps::PerCpuValues::try_from(vec![0_u64; cpus]).map_err(error)?;
+            self.counters
+                .set(index, zeros, 0)
+                .map_err(ProbeError::map("COUNTERS"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A thread id as a key.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct ThreadKey(u32);
+// SAFETY: one integer.
+unsafe impl super::plain::Shared for ThreadKey {}
+
+fn map_fd(map: &Map) -> Result<std::os::fd::BorrowedFd<'_>, ProbeError> {
+    match map {
+        Map::HashMap(data) => Ok(data.fd().as_fd()),
+        _ => Err(ProbeError::Missing("a hash map")),
+    }
+}

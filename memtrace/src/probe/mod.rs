@@ -1,0 +1,26 @@
+//! The kernel side's handle: load, attach, typed maps.
+
+mod attach;
+mod batch;
+mod calibrate;
+mod error;
+mod features;
+mod handle;
+mod kernel_btf;
+mod map_log;
+mod object;
+mod own_code;
+mod plain;
+mod seccomp;
+mod tracefs;
+mod trial;
+
+pub use attach::{AttachPoint, Attachments};
+pub use calibrate::{Calibration, HitCosts, calibrate};
+pub use error::ProbeError;
+pub use features::Features;
+pub use handle::{Counters, KernelOptions, KernelSide};
+pub use map_log::{LoggedMapping, MapLog};
+pub use seccomp::{Confinement, ReturnProbes};
+pub use tracefs::{check_tracepoints, provide_tracefs, tracefs};
+pub use trial::{MapKind, try_map};

@@ -1,0 +1,18 @@
+//! Reports: one model, many forms.
+//!
+//! [`model`] is the report as data. [`text`] and [`json`] render it; both are pure, so that a
+//! recording and a live session print the same. [`group`] sums stacks. [`reporter`] writes
+//! them through [`output`], the only module here that does I/O. [`doctor`] is the other report: what this machine can do.
+pub mod culprit;
+pub mod doctor;
+pub mod group;
+pub mod human;
+pub mod json;
+pub mod layout;
+pub mod model;
+pub mod output;
+pub mod reporter;
+pub mod text;
+
+#[cfg(test)]
+pub(crate) mod fixtures;

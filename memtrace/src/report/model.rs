@@ -1,0 +1,312 @@
+//! The report as data: exactly what `--format json` prints (schema `memtrace.report/1`).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::trend::Verdict;
+
+/// One report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Always [`SCHEMA`].
+    pub schema: &'static str,
+    /// memtrace's version.
+    pub tool_version: &'static str,
+    /// Host name.
+    pub host: String,
+    /// When tracing began, RFC 3339.
+    pub started_at: String,
+    /// When this report was taken, RFC 3339.
+    pub taken_at: String,
+    /// Seconds between the two on the monotonic clock.
+    pub duration_seconds: f64,
+    /// How far the series behind the verdicts reaches.
+    pub intervals: Intervals,
+    /// What was asked for.
+    pub target: Target,
+    /// Which allocations are shown; the traced ones unless the user asked for fewer.
+    pub filters: Filters,
+    /// What tracing costs.
+    pub overhead: Overhead,
+    /// Nothing when nothing was lost; else counter name → count.
+    pub losses: BTreeMap<String, u64>,
+    /// Counters that lose nothing but explain (frees of blocks older than the attach, …).
+    pub notes: BTreeMap<String, u64>,
+    /// Where probes are.
+    pub coverage: Vec<Coverage>,
+    /// The processes traced.
+    pub processes: Vec<Process>,
+    /// What the rows of the text report are.
+    pub group_by: GroupBy,
+    /// The stacks summed by function or module, ranked; empty when `group_by` is `stack`.
+    pub groups: Vec<Group>,
+    /// The stacks shown, ranked.
+    pub stacks: Vec<Stack>,
+    /// Stacks known but not shown, and what they hold together.
+    pub not_shown: NotShown,
+}
+
+/// Name and version of the JSON schema.
+pub const SCHEMA: &str = "memtrace.report/1";
+
+/// What the user asked to trace.
+#[derive(Clone, Debug, Serialize)]
+pub struct Target {
+    /// pid, run, container, cgroup, comm, all, recording.
+    pub kind: &'static str,
+    /// As typed.
+    pub value: String,
+}
+
+/// The series behind the verdicts.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Intervals {
+    /// Length of one.
+    pub seconds: f64,
+    /// Complete ones so far.
+    pub completed: u32,
+    /// How many a verdict needs.
+    pub needed: u32,
+}
+
+/// Which allocations the report is about.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Filters {
+    /// Only those at least this old.
+    pub older_seconds: Option<f64>,
+    /// Only those of at least this size.
+    pub min_size_bytes: Option<u64>,
+    /// Only those of at most this size.
+    pub max_size_bytes: Option<u64>,
+}
+
+/// What stacks are summed by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupBy {
+    /// Not at all.
+    #[default]
+    Stack,
+    /// The innermost function that is not the allocator's or a standard library's.
+    Function,
+    /// The object that function is in.
+    Module,
+}
+
+/// Cost of tracing, counted and measured.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Overhead {
+    /// Probe hits since the attach.
+    pub probe_hits: ProbeHits,
+    /// Measured cost of one hit on this kernel, averaged over the kinds hit.
+    pub nanoseconds_per_hit: f64,
+    /// Share of the targets' CPU time spent in probes since the last report; null before the first.
+    pub fraction_of_target_cpu: Option<f64>,
+    /// The same as a share of one processor.
+    pub fraction_of_one_core: Option<f64>,
+    /// Mean bytes between samples; 1 is exact.
+    pub sample_bytes: u64,
+    /// True when the overhead limit made memtrace detach.
+    pub detached: bool,
+}
+
+/// Hits by kind of probe.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct ProbeHits {
+    /// Allocator entries, returns and frees.
+    pub heap: u64,
+    /// Mapping system calls.
+    pub region: u64,
+    /// Page faults.
+    pub fault: u64,
+}
+
+/// One object with probes, or the reason why it has none.
+#[derive(Clone, Debug, Serialize)]
+pub struct Coverage {
+    /// A process that maps it.
+    pub pid: u32,
+    /// Path as the process sees it.
+    pub object: String,
+    /// glibc, musl, jemalloc, tcmalloc, mimalloc, c++, custom.
+    pub family: String,
+    /// Functions probed.
+    pub functions: Vec<String>,
+    /// Functions of the family the object does not have.
+    pub missing: Vec<String>,
+    /// Anything a person should know.
+    pub note: Option<String>,
+}
+
+/// State of a traced process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProcessState {
+    /// Alive.
+    Running,
+    /// Ended by itself or a signal.
+    Exited,
+    /// Replaced its image; the new image is a process entry of its own.
+    Exec,
+    /// Killed by the kernel for memory.
+    OomKilled,
+}
+
+/// One traced process (one image of it).
+#[derive(Clone, Debug, Serialize)]
+pub struct Process {
+    /// Thread group id.
+    pub pid: u32,
+    /// Name.
+    pub comm: String,
+    /// Executable, as the process sees it.
+    pub exe: String,
+    /// State.
+    pub state: ProcessState,
+    /// Its container.
+    pub container: Option<Container>,
+    /// Resident bytes when tracing began.
+    pub rss_bytes_at_attach: Option<u64>,
+    /// Resident bytes now (or when last seen).
+    pub rss_bytes: Option<u64>,
+    /// Memory limit that applies.
+    pub memory_limit_bytes: Option<u64>,
+    /// Usage counted against that limit.
+    pub memory_usage_bytes: Option<u64>,
+    /// Bytes outstanding since the attach.
+    pub outstanding_bytes: u64,
+    /// Objects outstanding since the attach.
+    pub outstanding_objects: u64,
+    /// Growth.
+    pub growth_bytes_per_second: f64,
+    /// Verdict on the process as a whole.
+    pub verdict: Verdict,
+    /// Time until the limit is met at this growth; null when nothing grows.
+    pub seconds_to_limit: Option<f64>,
+}
+
+/// Identity of a container.
+#[derive(Clone, Debug, Serialize)]
+pub struct Container {
+    /// docker, containerd, cri-o, podman, systemd, …
+    pub runtime: String,
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: Option<String>,
+    /// Pod.
+    pub pod: Option<String>,
+    /// Namespace.
+    pub namespace: Option<String>,
+    /// Image.
+    pub image: Option<String>,
+}
+
+/// One stack's account.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stack {
+    /// 1 is first.
+    pub rank: usize,
+    /// Process.
+    pub pid: u32,
+    /// heap, region or fault.
+    pub probe: &'static str,
+    /// Bytes allocated and not freed.
+    pub outstanding_bytes: u64,
+    /// Objects allocated and not freed.
+    pub outstanding_objects: u64,
+    /// Bytes allocated since the attach.
+    pub allocated_bytes: u64,
+    /// Objects allocated since the attach.
+    pub allocated_objects: u64,
+    /// Bytes of those freed.
+    pub freed_bytes: u64,
+    /// Objects of those freed.
+    pub freed_objects: u64,
+    /// Age of the oldest live block.
+    pub oldest_seconds: Option<f64>,
+    /// Growth.
+    pub growth_bytes_per_second: f64,
+    /// Verdict.
+    pub verdict: Verdict,
+    /// 0 to 1; falls with losses.
+    pub confidence: f64,
+    /// False when the outermost frames are missing.
+    pub complete: bool,
+    /// True when part of the bytes may belong to a stack that looks alike (see the guide).
+    pub approximate: bool,
+    /// Innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// Stacks that share a function or a module, summed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Group {
+    /// 1 is first.
+    pub rank: usize,
+    /// Function or module; null when unknown.
+    pub name: Option<String>,
+    /// The object a function is in; null when unknown or when modules are the groups.
+    pub module: Option<String>,
+    /// Processes it was seen in.
+    pub pids: Vec<u32>,
+    /// How many stacks.
+    pub stacks: usize,
+    /// Bytes allocated and not freed.
+    pub outstanding_bytes: u64,
+    /// Objects allocated and not freed.
+    pub outstanding_objects: u64,
+    /// Bytes allocated since the attach.
+    pub allocated_bytes: u64,
+    /// Objects allocated since the attach.
+    pub allocated_objects: u64,
+    /// Bytes of those freed.
+    pub freed_bytes: u64,
+    /// Objects of those freed.
+    pub freed_objects: u64,
+    /// Age of the oldest live block.
+    pub oldest_seconds: Option<f64>,
+    /// Growth of all of them together.
+    pub growth_bytes_per_second: f64,
+    /// `growing` when one of them grows, else the verdict of the one that holds most.
+    pub verdict: Verdict,
+    /// Confidence in that stack's verdict.
+    pub confidence: f64,
+}
+
+/// One frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// Demangled name; null when unknown.
+    pub function: Option<String>,
+    /// Object the address is in.
+    pub module: Option<String>,
+    /// Its build id, hex.
+    pub build_id: Option<String>,
+    /// Offset in the object's file, hex with 0x.
+    pub offset: Option<String>,
+    /// Address in the process, hex with 0x.
+    pub address: String,
+    /// Source file.
+    pub file: Option<String>,
+    /// Source line.
+    pub line: Option<u32>,
+    /// Inlined into the frame after it.
+    pub inlined: bool,
+    /// True for the allocator's own frames at the top.
+    pub allocator: bool,
+    /// Why `function` is null.
+    pub reason: Option<String>,
+}
+
+/// What lies below the top N.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct NotShown {
+    /// Stacks.
+    pub stacks: usize,
+    /// Their outstanding bytes.
+    pub outstanding_bytes: u64,
+    /// Their outstanding objects.
+    pub outstanding_objects: u64,
+}

@@ -1,0 +1,288 @@
+//! The lines between the answer and the stacks: memory, limit, cost, what is covered.
+
+use super::headline::state;
+use super::{View, verdict_style, verdict_word};
+use crate::report::culprit::file_name;
+use crate::report::human;
+use crate::report::layout::{Page, Piece, piece, plain, style, tight};
+use crate::report::model::{Container, Coverage, Process};
+
+/// Width of the label column.
+pub(super) const LABEL: usize = 10;
+/// Above this share of the target's CPU the cost is worth a warning.
+const DEAR: f64 = 0.2;
+/// With so little time to the limit it is shown in red.
+const SOON_SECONDS: f64 = 3600.0;
+
+pub(super) fn write(page: &mut Page, view: &View<'_>) {
+    match view.only_process() {
+        Some(one) => one_process(page, view, one),
+        None => many_processes(page, view),
+    }
+    filters(page, view);
+    sampling(page, view);
+    overhead(page, view);
+    coverage(page, view);
+}
+
+fn label(page: &mut Page, name: &str, pieces: &[Piece]) {
+    page.labelled(piece(style::DIM, name), LABEL, pieces);
+}
+
+fn one_process(page: &mut Page, view: &View<'_>, one: &Process) {
+    if let Some(container) = &one.container {
+        label(page, "Container", &[plain(container_name(container))]);
+    }
+    let mut rss = vec![plain(rss(view, one))];
+    if view.report.target.kind != "run" {
+        rss.push(piece(style::DIM, "; what lived before is unknown"));
+    }
+    label(page, "RSS", &rss);
+    let traced = format!(
+        "{} outstanding in {}",
+        view.bytes(one.outstanding_bytes),
+        view.objects(one.outstanding_objects)
+    );
+    label(page, "Traced", &[plain(traced)]);
+    limit(page, one);
+}
+
+fn rss(view: &View<'_>, one: &Process) -> String {
+    let start = if view.report.target.kind == "run" {
+        "at start"
+    } else {
+        "at attach"
+    };
+    let end = if state(one).is_empty() {
+        "now"
+    } else {
+        "when last seen"
+    };
+    let size = |bytes| tight(human::bytes(bytes));
+    match (one.rss_bytes_at_attach, one.rss_bytes) {
+        (Some(before), Some(now)) => format!("{} {start} → {} {end}", size(before), size(now)),
+        (Some(before), None) => format!("{} {start}, then unknown", size(before)),
+        (None, Some(now)) => format!("{} {end}, unknown {start}", size(now)),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+fn limit(page: &mut Page, one: &Process) {
+    let Some(limit) = one.memory_limit_bytes else {
+        return;
+    };
+    let mut pieces = vec![plain(tight(human::bytes(limit)))];
+    if let Some(usage) = one.memory_usage_bytes {
+        pieces.push(plain(format!(
+            ", {} of it used",
+            tight(human::bytes(usage))
+        )));
+    }
+    if let Some(left) = one.seconds_to_limit {
+        let look = if left < SOON_SECONDS {
+            style::BAD
+        } else {
+            style::WARN
+        };
+        pieces.push(plain("; "));
+        pieces.push(piece(
+            look,
+            format!("reached in {}", tight(human::seconds(left))),
+        ));
+        pieces.push(plain(" at this growth"));
+    }
+    label(page, "Limit", &pieces);
+}
+
+fn container_name(container: &Container) -> String {
+    let short: String = container.id.chars().take(12).collect();
+    let name = container.name.as_deref().unwrap_or(&short);
+    let mut text = match (&container.namespace, &container.pod) {
+        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}/{name}"),
+        (None, Some(pod)) => format!("{pod}/{name}"),
+        _ => name.to_owned(),
+    };
+    text.push_str(&format!(" ({} {short})", container.runtime));
+    if let Some(image) = &container.image {
+        text.push_str(&format!(", image {image}"));
+    }
+    text
+}
+
+fn many_processes(page: &mut Page, view: &View<'_>) {
+    for one in &view.report.processes {
+        let name = format!("{} ({}{})", one.pid, one.comm, state(one));
+        let mut items = vec![
+            vec![piece(style::DIM, "pid "), plain(name)],
+            vec![piece(style::DIM, "RSS "), plain(rss(view, one))],
+            vec![plain(format!(
+                "{} outstanding",
+                view.bytes(one.outstanding_bytes)
+            ))],
+            vec![plain(view.rate(one.growth_bytes_per_second))],
+            vec![piece(verdict_style(one.verdict), verdict_word(one.verdict))],
+        ];
+        if let Some(left) = one.seconds_to_limit {
+            items.push(vec![piece(
+                style::BAD,
+                format!("limit in {}", human::seconds(left)),
+            )]);
+        }
+        page.items(4, &items);
+    }
+    if view.report.processes.is_empty() {
+        label(page, "Processes", &[plain("none")]);
+    } else if view.report.target.kind != "run" {
+        page.prose(
+            0,
+            &[piece(
+                style::DIM,
+                "What lived before the attach is unknown.",
+            )],
+        );
+    }
+}
+
+fn filters(page: &mut Page, view: &View<'_>) {
+    let filters = &view.report.filters;
+    let mut shown = Vec::new();
+    if let Some(age) = filters.older_seconds {
+        shown.push(format!("at least {} old", human::seconds(age)));
+    }
+    match (filters.min_size_bytes, filters.max_size_bytes) {
+        (Some(min), Some(max)) => {
+            shown.push(format!("of {} to {}", human::bytes(min), human::bytes(max)));
+        }
+        (Some(min), None) => shown.push(format!("of {} and more", human::bytes(min))),
+        (None, Some(max)) => shown.push(format!("of {} and less", human::bytes(max))),
+        (None, None) => {}
+    }
+    if !shown.is_empty() {
+        label(
+            page,
+            "Only",
+            &[plain(format!("allocations {}", shown.join(", ")))],
+        );
+    }
+}
+
+fn sampling(page: &mut Page, view: &View<'_>) {
+    if view.sampled() {
+        let rate = human::bytes(view.report.overhead.sample_bytes);
+        let text = format!("one allocation per {rate} on average; figures with ~ are estimates");
+        label(page, "Sampled", &[plain(text)]);
+    }
+}
+
+fn overhead(page: &mut Page, view: &View<'_>) {
+    let cost = &view.report.overhead;
+    let hits = cost.probe_hits.heap + cost.probe_hits.region + cost.probe_hits.fault;
+    let mut pieces = Vec::new();
+    match cost.fraction_of_target_cpu {
+        Some(share) if share > DEAR => {
+            pieces.push(piece(style::WARN, human::percent(share)));
+            pieces.push(plain(" of the target's CPU time"));
+        }
+        Some(share) => pieces.push(plain(format!(
+            "{} of the target's CPU time",
+            human::percent(share)
+        ))),
+        None => pieces.push(plain("share of the target's CPU time not known yet")),
+    }
+    let each = format!(
+        " ({} of {:.0}\u{a0}ns)",
+        tight(human::counted(hits, "probe hit", "probe hits")),
+        cost.nanoseconds_per_hit
+    );
+    pieces.push(piece(style::DIM, each));
+    if cost
+        .fraction_of_target_cpu
+        .is_some_and(|share| share > DEAR)
+        && !cost.detached
+    {
+        let advice = if view.sampled() {
+            "a larger --sample-bytes"
+        } else {
+            "--sample-bytes 512KiB"
+        };
+        pieces.push(plain(format!("; {advice} makes it cheaper")));
+    }
+    label(page, "Overhead", &pieces);
+    if cost.detached {
+        let text = "--max-overhead could not be kept, the probes are gone: \
+                    the figures stand where they stood then";
+        page.labelled(piece(style::BAD, "DETACHED"), LABEL, &[plain(text)]);
+    }
+}
+
+fn coverage(page: &mut Page, view: &View<'_>) {
+    let covered = &view.report.coverage;
+    if covered.iter().all(|one| one.functions.is_empty()) {
+        page.labelled(
+            piece(style::BAD, "Probes"),
+            LABEL,
+            &[plain(
+                "none: no allocator was found; --object, --prefix or --alloc-fn can name one",
+            )],
+        );
+    } else if view.verbose {
+        for one in covered {
+            object(page, one);
+        }
+    } else {
+        label(page, "Probes", &[plain(summary(covered))]);
+    }
+    let mut told = Vec::new();
+    for one in covered {
+        let Some(note) = &one.note else { continue };
+        let text = match file_name(&one.object) {
+            "" => note.clone(),
+            object => format!("{object}: {note}"),
+        };
+        if !told.contains(&text) {
+            page.labelled(piece(style::WARN, "Note"), LABEL, &[plain(&text)]);
+            told.push(text);
+        }
+    }
+}
+
+/// `glibc in libc.so.6 (12 functions), c++ in libstdc++.so.6 (8)`.
+fn summary(covered: &[Coverage]) -> String {
+    // The same library in many processes is one entry.
+    let mut objects: Vec<(&str, &str, usize)> = Vec::new();
+    for one in covered.iter().filter(|one| !one.functions.is_empty()) {
+        let (family, object) = (one.family.as_str(), file_name(&one.object));
+        let known = objects
+            .iter_mut()
+            .find(|known| (known.0, known.1) == (family, object));
+        match known {
+            Some((_, _, count)) => *count = (*count).max(one.functions.len()),
+            None => objects.push((family, object, one.functions.len())),
+        }
+    }
+    let mut unit = "\u{a0}functions";
+    let parts: Vec<String> = objects
+        .into_iter()
+        .map(|(family, object, count)| {
+            format!(
+                "{family} in {object} ({count}{})",
+                std::mem::take(&mut unit)
+            )
+        })
+        .collect();
+    parts.join(", ")
+}
+
+fn object(page: &mut Page, one: &Coverage) {
+    let mut pieces = vec![plain(format!("{} in {}", one.family, one.object))];
+    if !one.functions.is_empty() {
+        pieces.push(piece(style::DIM, format!(": {}", one.functions.join(" "))));
+    }
+    if !one.missing.is_empty() {
+        pieces.push(piece(
+            style::DIM,
+            format!("; it has no {}", one.missing.join(" ")),
+        ));
+    }
+    label(page, "Probes", &pieces);
+}

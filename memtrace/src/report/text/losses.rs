@@ -1,0 +1,166 @@
+//! What was lost, by name, and what that means for the figures (R12).
+
+use memtrace_common::COUNTERS;
+use memtrace_common::counters::Class;
+
+use super::View;
+use super::facts::LABEL;
+use crate::report::human;
+use crate::report::layout::{Page, piece, plain, style, tight};
+
+/// What happened, and what to do about it, by counter. The consequence comes from its class.
+const SENTENCES: &[(&str, &str)] = &[
+    (
+        "live_table_full",
+        "the table of live blocks was full (raise --live-entries)",
+    ),
+    ("live_table_full_bytes", "the size of those allocations"),
+    (
+        "thread_table_full",
+        "more threads at once than the table has room for",
+    ),
+    ("nesting_too_deep", "allocator calls nested too deep"),
+    (
+        "orphan_returns",
+        "an allocator returned without a recorded call",
+    ),
+    (
+        "vanished_reallocs",
+        "a realloc never returned; its old block's fate is unknown",
+    ),
+    (
+        "context_table_full",
+        "more call paths than the table has room for",
+    ),
+    (
+        "lifecycle_events_lost",
+        "the ring buffer was full (raise --ring-bytes)",
+    ),
+    (
+        "stack_copies_lost",
+        "the ring buffer was full (raise --ring-bytes); asked for again",
+    ),
+    ("stack_reads_failed", "the stack could not be read"),
+    (
+        "out_pointers_unreadable",
+        "posix_memalign's result could not be read",
+    ),
+    ("sizes_too_large", "a block of more than 256 TiB"),
+    (
+        "target_table_full",
+        "a process that shares the address space is not traced",
+    ),
+    ("unmatched_frees", "frees of blocks from before the attach"),
+    (
+        "vanished_calls",
+        "allocator calls that never returned (longjmp, exceptions)",
+    ),
+    (
+        "missed_frees",
+        "blocks replaced at a live address: their free was not seen",
+    ),
+    (
+        "ambiguous_contexts",
+        "call paths that looked alike, told apart since",
+    ),
+    (
+        "forks_not_followed",
+        "processes the target started: they are not traced",
+    ),
+    (
+        "contexts_evicted",
+        "idle call paths removed from the kernel's table for room",
+    ),
+    (
+        "objects_without_tables",
+        "objects without unwind tables: stacks end there",
+    ),
+    (
+        "objects_unusable",
+        "objects with broken unwind tables: stacks end there",
+    ),
+    (
+        "objects_too_large",
+        "objects with unwind tables too large to keep: stacks end there",
+    ),
+    (
+        "objects_panicked",
+        "objects whose unwind tables made the unwinder fail: stacks end there",
+    ),
+    (
+        "tables_evicted",
+        "unwind tables dropped for room and read again",
+    ),
+    (
+        "mappings_dropped",
+        "mappings beyond the cap: stacks end there",
+    ),
+];
+const UNEXPLAINED: &str = "the reference of counters explains it";
+
+pub(super) fn write(page: &mut Page, view: &View<'_>) {
+    let report = view.report;
+    for (name, count) in report.losses.iter().filter(|(_, count)| **count > 0) {
+        let consequence = piece(style::BOLD, consequence(name));
+        let pieces = [
+            plain(what(name, *count)),
+            plain(sentence(name)),
+            consequence,
+        ];
+        page.labelled(piece(style::BAD, "LOST"), LABEL, &pieces);
+    }
+    for (name, count) in report
+        .notes
+        .iter()
+        .filter(|(_, count)| view.verbose && **count > 0)
+    {
+        let pieces = [plain(what(name, *count)), plain(sentence(name))];
+        page.labelled(piece(style::DIM, "Note"), LABEL, &pieces);
+    }
+}
+
+fn what(name: &str, count: u64) -> String {
+    let amount = if name.ends_with("_bytes") {
+        human::bytes(count)
+    } else {
+        human::count(count)
+    };
+    format!("{}: ", tight(format!("{name} {amount}")))
+}
+
+fn sentence(name: &str) -> &'static str {
+    SENTENCES
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or(UNEXPLAINED, |(_, text)| text)
+}
+
+fn consequence(name: &str) -> &'static str {
+    let class = COUNTERS
+        .iter()
+        .find(|(_, known, _)| *known == name)
+        .map(|(_, _, class)| *class);
+    match class {
+        // The counter it belongs to has said it.
+        _ if name.ends_with("_bytes") => "",
+        Some(Class::LostAllocation) => "; allocations are missing, a leak may be hidden",
+        Some(Class::LostFree) => "; frees are missing, a leak may be invented",
+        Some(Class::LostAttribution) => "; bytes may stand under the wrong stack",
+        Some(Class::Work | Class::Note) | None => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Every counter that can lose or explain something has a sentence of its own.
+    #[test]
+    fn every_counter_is_explained() {
+        for (_, name, class) in COUNTERS {
+            if *class != Class::Work {
+                assert_ne!(sentence(name), UNEXPLAINED, "{name}");
+            }
+        }
+    }
+}

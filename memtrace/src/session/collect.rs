@@ -1,0 +1,128 @@
+//! Reading the kernel's tables into the ledger.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use memtrace_common::{LiveKey, LiveValue, weight};
+
+use super::{Session, SessionError};
+use crate::{
+    id::{Fingerprint, SpaceId},
+    ledger::{Row, Survivors, Totals},
+};
+
+/// A walk of the live table may take this share of the time: a table of millions is walked less
+/// often, and ages are carried forward in between.
+const WALK_SHARE: u32 = 50;
+
+type Found = HashMap<(SpaceId, Fingerprint), Survivors>;
+
+impl Session {
+    /// Brings the ledger up to date. `walk` forces the walk of the live table.
+    pub(super) fn collect(&mut self, walk: bool) -> Result<(), SessionError> {
+        let rows = self.rows(walk || self.walk_is_due())?;
+        self.ledger.observe(self.started.elapsed(), rows);
+        Ok(())
+    }
+
+    /// The last figures of an address space that has ended; its entries leave the tables.
+    pub(super) fn collect_final(&mut self, space: SpaceId) -> Result<(), SessionError> {
+        let rows = self.rows(true)?;
+        self.ledger.end(self.started.elapsed(), space, rows);
+        self.kernel.forget_space(space)?;
+        self.contexts.forget(space);
+        Ok(())
+    }
+
+    /// What the kernel's tables say now.
+    fn rows(&mut self, walk: bool) -> Result<Vec<Row>, SessionError> {
+        let survivors = if walk { Some(self.walk_live()?) } else { None };
+        let mut rows = Vec::new();
+        let Self {
+            kernel,
+            contexts,
+            stacks,
+            mixed,
+            idle,
+            ..
+        } = self;
+        kernel.walk_contexts(|key, context| {
+            let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
+            let Some(stack) = contexts.stack(space, fingerprint, stacks) else {
+                return;
+            };
+            if contexts.is_mixed(space, fingerprint, context.hits) {
+                mixed.insert((space, stack));
+            }
+            idle.look(key, &context);
+            let totals = Totals {
+                allocated_bytes: context.allocated_bytes,
+                freed_bytes: context.freed_bytes,
+                allocated_objects_q16: context.allocated_objects,
+                freed_objects_q16: context.freed_objects,
+            };
+            let survivors = survivors.as_ref().map(|found| {
+                found
+                    .get(&(space, fingerprint))
+                    .copied()
+                    .unwrap_or_default()
+            });
+            rows.push(Row {
+                space,
+                stack,
+                context: Some(fingerprint),
+                totals,
+                survivors,
+            });
+        })?;
+        self.evict_contexts()?;
+        Ok(rows)
+    }
+
+    fn walk_is_due(&self) -> bool {
+        self.last_walk
+            .is_none_or(|(at, took)| at.elapsed() > took * WALK_SHARE)
+    }
+
+    /// Ages of the live blocks, per context.
+    fn walk_live(&mut self) -> Result<Found, SessionError> {
+        let begun = Instant::now();
+        let now_ns = monotonic_ns();
+        let old_ns = nanoseconds(self.options.interval);
+        let matching_ns = self.options.older.map_or(0, nanoseconds);
+        let rates = self.kernel.rates();
+        let mut found = Found::new();
+        self.kernel
+            .walk_live(|LiveKey { space, .. }, value: LiveValue| {
+                let age_ns = now_ns.saturating_sub(value.born_ns);
+                let rate = rates.get(value.epoch()).copied().unwrap_or(1);
+                let objects = weight::objects_q16(value.size(), rate);
+                let bytes = weight::bytes(value.size(), objects);
+                let survivors = found
+                    .entry((SpaceId(space), Fingerprint(value.context)))
+                    .or_default();
+                survivors.oldest_seconds = survivors.oldest_seconds.max(age_ns as f64 / 1e9);
+                if age_ns > old_ns {
+                    survivors.old_bytes += bytes;
+                }
+                if age_ns >= matching_ns {
+                    survivors.matching_bytes += bytes;
+                    survivors.matching_objects_q16 += objects;
+                }
+            })?;
+        self.last_walk = Some((Instant::now(), begun.elapsed()));
+        Ok(found)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The clock of the kernel side.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}

@@ -1,0 +1,75 @@
+//! Stacks that lead through code that memtrace has not read the mappings of yet.
+//!
+//! The event that announces a mapping and the stack of its first call come close behind one
+//! another: such a stack is kept until the mappings were read again, and unwound then.
+
+use memtrace_common::WIDE_BYTES;
+
+use std::collections::HashSet;
+
+use super::{Session, SessionError, contexts::Advice};
+use crate::{
+    id::{Fingerprint, SpaceId, Tgid},
+    stream::NewContext,
+    unwind::RawStack,
+};
+
+/// Stacks kept at once, 32 KiB each; further ones are taken as they are.
+pub(super) const MAX_LATE: usize = 64;
+
+/// A stack copy that outlives its record.
+pub(super) struct Late {
+    tgid: Tgid,
+    space: SpaceId,
+    fingerprint: Fingerprint,
+    narrow: Fingerprint,
+    registers: [u64; 4],
+    bytes: Vec<u8>,
+}
+
+impl Late {
+    pub fn new(context: &NewContext<'_>) -> Self {
+        let stack = &context.stack;
+        Self {
+            tgid: context.tgid,
+            space: context.space,
+            fingerprint: context.fingerprint,
+            narrow: context.narrow,
+            registers: [stack.ip, stack.sp, stack.fp, stack.lr],
+            bytes: stack.bytes.to_vec(),
+        }
+    }
+
+    fn stack(&self) -> RawStack<'_> {
+        let [ip, sp, fp, lr] = self.registers;
+        RawStack {
+            ip,
+            sp,
+            fp,
+            lr,
+            bytes: &self.bytes,
+        }
+    }
+}
+
+impl Session {
+    /// Reads the mappings of their processes and unwinds them, however that ends this time.
+    pub(super) fn unwind_late(&mut self, late: Vec<Late>) -> Result<Vec<Advice>, SessionError> {
+        let processes: HashSet<_> = late.iter().map(|late| late.tgid).collect();
+        for tgid in processes {
+            self.refresh(tgid)?;
+        }
+        let mut advices = Vec::new();
+        for late in late {
+            let unwound = self.unwinder.unwind(late.space, &late.stack());
+            if let Some(stack) = self.stacks.intern(&unwound) {
+                let (fingerprint, narrow) = (late.fingerprint, late.narrow);
+                if self.unwinder.depth() > WIDE_BYTES as u64 {
+                    self.contexts.mark_deep(late.space, fingerprint);
+                }
+                advices.push(self.contexts.learn(late.space, fingerprint, narrow, stack));
+            }
+        }
+        Ok(advices)
+    }
+}

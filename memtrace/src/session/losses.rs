@@ -1,0 +1,97 @@
+//! What was lost, by name, and what that does to verdicts (R12).
+
+use std::collections::BTreeMap;
+
+use memtrace_common::{COUNTERS, Counter, counters::Class};
+
+use super::Session;
+use crate::{probe::Counters, trend};
+
+/// Losses and notes by the names of reports.
+pub(super) struct Account {
+    pub losses: BTreeMap<String, u64>,
+    pub notes: BTreeMap<String, u64>,
+    pub trend: trend::Losses,
+}
+
+impl Session {
+    pub(super) fn losses(&self, counters: &Counters) -> Account {
+        let mut losses = BTreeMap::new();
+        let mut notes = BTreeMap::new();
+        for (counter, name, class) in COUNTERS {
+            let value = counters.get(*counter);
+            if value == 0 || (self.is_filtered() && *counter == Counter::UnmatchedFrees) {
+                continue;
+            }
+            match class {
+                Class::Work => {}
+                Class::Note => _ = notes.insert((*name).to_owned(), value),
+                _ => _ = losses.insert((*name).to_owned(), value),
+            }
+        }
+        let dropped = self.ledger.dropped();
+        for (name, value) in [
+            ("records_undecodable", self.stream.undecodable()),
+            ("stacks_refused", self.stacks.refused()),
+            ("ledger_rows_dropped", dropped.rows),
+            ("ledger_stacks_dropped", dropped.stacks),
+            ("ledger_spaces_dropped", dropped.spaces),
+            ("ended_images_dropped", self.images_dropped),
+            ("probes_moved", self.probes_moved),
+            ("probes_refused", self.probes_refused),
+        ] {
+            if value != 0 {
+                losses.insert(name.to_owned(), value);
+            }
+        }
+        let unwound = self.unwinder.counters();
+        for (name, value) in [
+            ("objects_without_tables", unwound.objects_without_tables),
+            ("objects_unusable", unwound.objects_unusable),
+            ("objects_too_large", unwound.objects_too_large),
+            ("objects_panicked", unwound.objects_panicked),
+            ("tables_evicted", unwound.tables_evicted),
+            ("mappings_dropped", unwound.mappings_dropped),
+            ("contexts_evicted", self.contexts_evicted),
+        ] {
+            if value != 0 {
+                notes.insert(name.to_owned(), value);
+            }
+        }
+        let mut trend = trend_losses(counters, dropped.rows);
+        // Without its probe a free function's calls would all look like leaks.
+        trend.forbid |= self.probes_refused > 0;
+        Account {
+            losses,
+            notes,
+            trend,
+        }
+    }
+
+    /// Frees of blocks that were not recorded say nothing when not all are.
+    fn is_filtered(&self) -> bool {
+        self.kernel.sample_bytes() > 1
+            || self.options.filters.min_size_bytes.is_some()
+            || self.options.filters.max_size_bytes.is_some()
+    }
+}
+
+fn trend_losses(counters: &Counters, rows_dropped: u64) -> trend::Losses {
+    let get = |counter| counters.get(counter);
+    let lost = get(Counter::LiveTableFull)
+        + get(Counter::NestingTooDeep)
+        + get(Counter::OutPointerUnreadable)
+        + get(Counter::OrphanReturns)
+        + get(Counter::MissedFrees);
+    let calls = get(Counter::EntryHits).max(1);
+    trend::Losses {
+        // Whole threads or processes unseen: anything could be missing.
+        forbid: get(Counter::ThreadTableFull) > 0
+            || get(Counter::TargetTableFull) > 0
+            || get(Counter::EventLost) > 0
+            || rows_dropped > 0,
+        fraction: (lost as f64 / calls as f64).min(1.0),
+        unseen_free_bytes: 0,
+        unseen_allocation_bytes: get(Counter::LiveTableFullBytes),
+    }
+}

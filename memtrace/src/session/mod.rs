@@ -1,0 +1,425 @@
+//! One tracing session: the only place that joins the parts.
+//!
+//! A [`Session`] owns the kernel side, everything known about the processes it traces, and the
+//! ledger. It runs on one thread: [`Session::wait`] handles what the kernel sends until a time or
+//! a signal, [`Session::report`] reads the tables and says what they hold. Both leave the targets
+//! alone.
+
+mod anchor;
+mod attach;
+mod collect;
+mod contexts;
+mod evict;
+mod jit;
+mod late;
+mod launch;
+pub(crate) mod limits;
+mod losses;
+mod mappings;
+mod overhead;
+mod process;
+mod reporting;
+mod seccomp;
+mod signals;
+
+use std::{
+    collections::HashSet,
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use memtrace_common::WIDE_BYTES;
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+pub use launch::{LaunchError, Launched};
+pub use signals::{Arrived, Signals};
+
+use crate::{
+    id::{SpaceId, Tgid},
+    ledger::{Ledger, LedgerOptions},
+    probe::{
+        Attachments, Features, KernelOptions, KernelSide, MapLog, ProbeError, ReturnProbes,
+        calibrate,
+    },
+    report::model::{Filters, Target},
+    stream::{Event, Stream},
+    symbolize::Symbolizer,
+    target::{
+        discover::Discoverer,
+        family::CustomFunctions,
+        process::{ProcFs, ProcessError},
+    },
+    unwind::{ModuleStore, StackTable, Unwinder},
+};
+use attach::Attached;
+use contexts::{Advice, Contexts};
+use late::{Late, MAX_LATE};
+use overhead::{Brake, CostModel, Meter};
+use process::{Ended, Traced};
+
+/// What a session is asked to do.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// How the target is called in reports.
+    pub target: Target,
+    /// Sizes and filters of the kernel side.
+    pub kernel: KernelOptions,
+    /// Only allocations at least this old are shown.
+    pub older: Option<Duration>,
+    /// Time between reports; survivors are older than this.
+    pub interval: Duration,
+    /// Filters, as asked for, for the report.
+    pub filters: Filters,
+    /// Mean bytes between samples; 1 is exact.
+    pub sample_bytes: u64,
+    /// Largest share of the targets' CPU time that tracing may take.
+    pub max_overhead: Option<f64>,
+    /// Allocators the user named.
+    pub custom: CustomFunctions,
+    /// Search only these objects; empty: all.
+    pub objects: Vec<std::path::PathBuf>,
+}
+
+/// What ends a session before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The kernel side.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// A target.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// Nothing to probe in a target.
+    #[error("{0}")]
+    NoAllocator(String),
+    /// Return probes would kill a target (R25).
+    #[error("{0}")]
+    Seccomp(String),
+    /// A system call of memtrace's own.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Why [`Session::wait`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The time is reached.
+    Time,
+    /// A signal arrived.
+    Signal(Arrived),
+    /// No traced process is left.
+    AllEnded,
+}
+
+/// A running session.
+pub struct Session {
+    options: SessionOptions,
+    proc: ProcFs,
+    kernel: KernelSide,
+    stream: Stream,
+    attachments: Attachments,
+    attached: HashSet<Attached>,
+    costs: CostModel,
+    meter: Meter,
+    detached: bool,
+    return_probes: ReturnProbes,
+    discoverer: Discoverer,
+    modules: ModuleStore,
+    unwinder: Unwinder,
+    stacks: StackTable,
+    contexts: Contexts,
+    idle: evict::Idle,
+    contexts_evicted: u64,
+    forks_told: bool,
+    symbolizer: Symbolizer,
+    jit: jit::JitNames,
+    ledger: Ledger,
+    traced: Vec<Traced>,
+    ended: Vec<Ended>,
+    started: Instant,
+    started_at: Timestamp,
+    reports: u32,
+    last_walk: Option<(Instant, Duration)>,
+    mixed: HashSet<(SpaceId, crate::id::StackId)>,
+    notices: Vec<String>,
+    /// What a program that `run` starts maps, for when it ends too soon.
+    map_log: Option<MapLog>,
+    /// A target is being added: what fails now fails the command.
+    is_adding: bool,
+    /// Ended images no longer shown, and their CPU time.
+    images_dropped: u64,
+    cpu_ns_dropped: u64,
+    /// Times that probes had to be put on another thread; calls in between were missed.
+    probes_moved: u64,
+    /// Probes that could not be put on later than at the start.
+    probes_refused: u64,
+}
+
+/// Every probe is an open file, and the usual limit of 1,024 is reached with some thirty objects.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // Without it there is room for fewer probes, which is said when it is too little.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// What happened to a process, in its order.
+enum Life {
+    Exec(Tgid, SpaceId, SpaceId),
+    AnchorEnded(Tgid),
+}
+
+impl Life {
+    fn of(event: &Event<'_>) -> Option<Self> {
+        match event {
+            Event::Exec { tgid, old, new } => Some(Self::Exec(*tgid, *old, *new)),
+            Event::AnchorEnded { tgid } => Some(Self::AnchorEnded(*tgid)),
+            Event::Context(_) | Event::Mapping { .. } => None,
+        }
+    }
+}
+
+impl Session {
+    /// Loads the kernel side and measures what a hit costs. No target is touched yet.
+    pub fn new(options: SessionOptions) -> Result<Self, SessionError> {
+        let proc = ProcFs::default();
+        raise_file_limit();
+        let (mut kernel, ring) = KernelSide::load(&options.kernel, &Features::detect())?;
+        kernel.attach_lifecycle()?;
+        let (calibration, attachments) = calibrate(&mut kernel)?;
+        kernel.set_sampling(options.sample_bytes)?;
+        let sampling = options.sample_bytes > 1;
+        let discoverer = Discoverer::new(proc.clone(), options.custom.clone());
+        let mut session = Self {
+            options,
+            proc,
+            kernel,
+            stream: Stream::new(ring),
+            attachments,
+            attached: HashSet::new(),
+            costs: CostModel {
+                exact: calibration.exact,
+                sampled: calibration.sampled,
+                sampling,
+                ..CostModel::default()
+            },
+            meter: Meter::default(),
+            detached: false,
+            return_probes: ReturnProbes::default(),
+            discoverer,
+            modules: ModuleStore::default(),
+            unwinder: Unwinder::default(),
+            stacks: StackTable::default(),
+            contexts: Contexts::default(),
+            idle: evict::Idle::default(),
+            contexts_evicted: 0,
+            forks_told: false,
+            symbolizer: Symbolizer::new(),
+            jit: jit::JitNames::default(),
+            ledger: Ledger::new(LedgerOptions::default()),
+            traced: Vec::new(),
+            ended: Vec::new(),
+            started: Instant::now(),
+            started_at: Timestamp::now(),
+            reports: 0,
+            last_walk: None,
+            mixed: HashSet::new(),
+            notices: Vec::new(),
+            map_log: None,
+            is_adding: false,
+            images_dropped: 0,
+            cpu_ns_dropped: 0,
+            probes_moved: 0,
+            probes_refused: 0,
+        };
+        // What the calibration sent.
+        session.stream.drain(usize::MAX, |_| {});
+        Ok(session)
+    }
+
+    /// Things to tell the user once, since the last call.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Handles events until `until`, a signal, or the end of the last target.
+    pub fn wait(&mut self, until: Instant, signals: &mut Signals) -> Result<Wake, SessionError> {
+        loop {
+            let more = self.handle_events()?;
+            self.refresh_due()?;
+            self.reap()?;
+            if let Some(signal) = signals.take() {
+                return Ok(Wake::Signal(signal));
+            }
+            if self.traced.is_empty() {
+                return Ok(Wake::AllEnded);
+            }
+            let now = Instant::now();
+            if now >= until {
+                return Ok(Wake::Time);
+            }
+            if !more {
+                self.poll(
+                    self.next_deadline(until).saturating_duration_since(now),
+                    signals,
+                )?;
+            }
+        }
+    }
+
+    /// Sleeps until something can be read, or for `time`.
+    fn poll(&self, time: Duration, signals: &Signals) -> Result<(), SessionError> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        fds.extend(
+            self.traced
+                .iter()
+                .map(|t| PollFd::from_borrowed_fd(t.pidfd.as_fd(), PollFlags::IN)),
+        );
+        let timeout = Timespec {
+            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(time.subsec_nanos()),
+        };
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(errno) => Err(SessionError::System {
+                what: "poll",
+                source: errno.into(),
+            }),
+        }
+    }
+
+    fn next_deadline(&self, until: Instant) -> Instant {
+        self.traced
+            .iter()
+            .filter_map(Traced::next_refresh)
+            .fold(until, Instant::min)
+    }
+
+    /// Handles what is in the ring buffer; true when there may be more.
+    fn handle_events(&mut self) -> Result<bool, SessionError> {
+        let mut lives = Vec::new();
+        let mut late = Vec::new();
+        let mut advices = Vec::new();
+        let Self {
+            stream,
+            unwinder,
+            stacks,
+            contexts,
+            traced,
+            ..
+        } = self;
+        // Few at a time: each may be a stack to unwind, and the clock must go on.
+        let more = stream.drain(256, |event| match event {
+            Event::Context(context) => {
+                let unwound = unwinder.unwind(context.space, &context.stack);
+                let unknown =
+                    !unwinder.knows(context.space) || unwinder.unknown_address().is_some();
+                if unknown && late.len() < MAX_LATE {
+                    late.push(Late::new(&context));
+                    return;
+                }
+                let Some(stack) = stacks.intern(&unwound) else {
+                    return;
+                };
+                let (fingerprint, narrow) = (context.fingerprint, context.narrow);
+                if unwinder.depth() > WIDE_BYTES as u64 {
+                    contexts.mark_deep(context.space, fingerprint);
+                }
+                advices.push(contexts.learn(context.space, fingerprint, narrow, stack));
+            }
+            Event::Mapping { tgid, .. } => {
+                for process in traced.iter_mut().filter(|t| t.tgid == tgid) {
+                    process.mapping_announced();
+                }
+            }
+            Event::Exec { .. } | Event::AnchorEnded { .. } => lives.push(Life::of(&event)),
+        });
+        for life in lives.into_iter().flatten() {
+            match life {
+                Life::Exec(tgid, old, new) => self.exec(tgid, old, new)?,
+                Life::AnchorEnded(tgid) => self.anchor_ended(tgid)?,
+            }
+        }
+        advices.extend(self.unwind_late(late)?);
+        for advice in advices {
+            if let Advice::SetWide(fingerprint, mode) = advice {
+                self.kernel.set_wide(fingerprint, mode)?;
+            }
+        }
+        Ok(more)
+    }
+
+    /// Re-reads the mappings of processes that announced a new one.
+    fn refresh_due(&mut self) -> Result<(), SessionError> {
+        let now = Instant::now();
+        let due: Vec<Tgid> = self
+            .traced
+            .iter_mut()
+            .filter_map(|t| t.take_refresh(now).then_some(t.tgid))
+            .collect();
+        due.into_iter().try_for_each(|tgid| self.refresh(tgid))
+    }
+
+    /// Applies the brake after a report: samples more coarsely, or takes the probes off.
+    pub fn apply_brake(&mut self) -> Result<(), SessionError> {
+        let Some(limit) = self.options.max_overhead else {
+            return Ok(());
+        };
+        if self.detached {
+            return Ok(());
+        }
+        let percent = |fraction: f64| format!("{:.1}%", fraction * 100.0);
+        let cost = percent(self.meter.fraction.unwrap_or(0.0));
+        match self.meter.brake(limit, self.kernel.sample_bytes()) {
+            Brake::Release => {}
+            Brake::Sample(bytes) => {
+                self.kernel.set_sampling(bytes)?;
+                self.costs.sampling = true;
+                self.notices.push(format!(
+                    "tracing takes {cost} of the target's CPU time, more than --max-overhead {}: \
+                     sampling one in {} from now on, figures are estimates",
+                    percent(limit),
+                    crate::report::human::bytes(bytes),
+                ));
+            }
+            Brake::Detach => {
+                self.notices.push(format!(
+                    "tracing takes {cost} of the target's CPU time even when sampling, more than \
+                     --max-overhead {}: probes are taken off, figures stand still",
+                    percent(limit),
+                ));
+                self.detach();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes all probes off; what was recorded stays readable.
+    pub fn detach(&mut self) {
+        for process in &self.traced {
+            // Hits stop counting at once, even before the last probe is off.
+            let _ = self.kernel.remove_target(process.tgid);
+        }
+        self.attachments.detach();
+        self.detached = true;
+    }
+
+    /// Whole reports so far.
+    #[must_use]
+    pub fn reports(&self) -> u32 {
+        self.reports
+    }
+}

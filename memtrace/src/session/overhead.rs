@@ -1,0 +1,283 @@
+//! What tracing costs the targets, and the brake.
+
+use std::time::Duration;
+
+use memtrace_common::Counter;
+
+use crate::probe::{Counters, HitCosts};
+
+/// Hits of each kind since the attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hits {
+    /// Runs of entry programs.
+    pub entries: u64,
+    /// Runs of the return program.
+    pub returns: u64,
+    /// Runs on return instructions, of functions that can throw.
+    pub stepped_returns: u64,
+    /// Runs of free programs.
+    pub frees: u64,
+}
+
+impl Hits {
+    /// From the kernel's counters.
+    #[must_use]
+    pub fn of(counters: &Counters) -> Self {
+        Self {
+            entries: counters.get(Counter::EntryHits),
+            returns: counters.get(Counter::ReturnHits),
+            stepped_returns: counters.get(Counter::SteppedReturnHits),
+            frees: counters.get(Counter::FreeHits),
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.entries + self.returns + self.stepped_returns + self.frees
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            entries: self.entries.saturating_sub(before.entries),
+            returns: self.returns.saturating_sub(before.returns),
+            stepped_returns: self.stepped_returns.saturating_sub(before.stepped_returns),
+            frees: self.frees.saturating_sub(before.frees),
+        }
+    }
+}
+
+/// How the probes that matter are placed; decides which measured cost applies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Placements {
+    /// A common allocation function is probed on an instruction that must be single-stepped.
+    pub stepped_entry: bool,
+    /// The same of a free function.
+    pub stepped_free: bool,
+}
+
+/// Cost of hits, from counts and the calibration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CostModel {
+    /// Measured costs when every block is recorded.
+    pub exact: HitCosts,
+    /// Measured costs when few are.
+    pub sampled: HitCosts,
+    /// Which of the two applies.
+    pub sampling: bool,
+    /// Placement of the probes.
+    pub placements: Placements,
+}
+
+impl CostModel {
+    fn costs(&self) -> HitCosts {
+        if self.sampling {
+            self.sampled
+        } else {
+            self.exact
+        }
+    }
+
+    /// Nanoseconds these hits took. A pair costs as much as its entry: a return without an entry
+    /// does not happen, an entry without a return (recursion beyond the kernel's limit) is rare.
+    /// Where the return instruction is probed, two traps take the place of a pair.
+    #[must_use]
+    pub fn nanoseconds(&self, hits: Hits) -> f64 {
+        let pair = if self.placements.stepped_entry {
+            self.costs().stepped_pair_ns
+        } else {
+            self.costs().emulated_pair_ns
+        };
+        let free = if self.placements.stepped_free {
+            self.costs().stepped_free_ns
+        } else {
+            self.costs().emulated_free_ns
+        };
+        let apart = hits.stepped_returns.min(hits.entries);
+        let apart_ns = self.costs().emulated_free_ns + self.costs().stepped_free_ns;
+        (hits.entries - apart) as f64 * pair + apart as f64 * apart_ns + hits.frees as f64 * free
+    }
+
+    /// Average over the hits there were; of an even mix before the first.
+    #[must_use]
+    pub fn nanoseconds_per_hit(&self, hits: Hits) -> f64 {
+        let hits = if hits.total() == 0 {
+            Hits {
+                entries: 1,
+                returns: 1,
+                stepped_returns: 0,
+                frees: 1,
+            }
+        } else {
+            hits
+        };
+        self.nanoseconds(hits) / hits.total() as f64
+    }
+}
+
+/// Overhead per interval, and the decision of the brake.
+#[derive(Debug, Default)]
+pub struct Meter {
+    before: Option<(Hits, u64, Duration)>,
+    /// Share of one processor spent in probes in the last interval.
+    pub core: Option<f64>,
+    /// Share of the targets' CPU time spent in probes in the last interval.
+    pub fraction: Option<f64>,
+}
+
+/// What the brake wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brake {
+    /// Go on.
+    Release,
+    /// Sample with this mean distance in bytes.
+    Sample(u64),
+    /// Even sampling is too dear: take the probes off.
+    Detach,
+}
+
+/// First step when exact tracing is too dear, and the last before giving up.
+const FIRST_SAMPLE: u64 = 64 << 10;
+const LAST_SAMPLE: u64 = 16 << 20;
+
+impl Meter {
+    /// A target comes in with what it used before.
+    pub fn begin(&mut self, cpu_ns: u64) {
+        self.before.get_or_insert_default().1 += cpu_ns;
+    }
+
+    /// Takes the figures of a report: hits, the targets' CPU time and the time so far.
+    pub fn measure(&mut self, model: &CostModel, hits: Hits, cpu_ns: u64, at: Duration) {
+        let (hits_before, cpu_before, at_before) = self.before.unwrap_or_default();
+        let since = hits.since(hits_before);
+        let spent = model.nanoseconds(since);
+        // CPU time is counted in clock ticks: never more than all of it.
+        let share = |of: f64| (spent / of).min(1.0);
+        if cpu_ns > cpu_before {
+            self.fraction = Some(share((cpu_ns - cpu_before) as f64));
+        } else if since.total() == 0 {
+            self.fraction = Some(0.0);
+        } else {
+            // Less than a tick, or the end of a process that nobody could read: these hits count
+            // with the next interval, the last known share stands.
+            return;
+        }
+        if at > at_before {
+            self.core = Some(share((at - at_before).as_nanos() as f64));
+        }
+        self.before = Some((hits, cpu_ns, at));
+    }
+
+    /// What to do about `limit` at the present sampling distance.
+    #[must_use]
+    pub fn brake(&self, limit: f64, sample_bytes: u64) -> Brake {
+        match self.fraction {
+            Some(fraction) if fraction > limit => match sample_bytes {
+                0..FIRST_SAMPLE => Brake::Sample(FIRST_SAMPLE),
+                FIRST_SAMPLE..LAST_SAMPLE => {
+                    Brake::Sample(sample_bytes.saturating_mul(8).min(LAST_SAMPLE))
+                }
+                _ => Brake::Detach,
+            },
+            _ => Brake::Release,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COSTS: HitCosts = HitCosts {
+        emulated_pair_ns: 1000.0,
+        emulated_free_ns: 500.0,
+        stepped_pair_ns: 10_000.0,
+        stepped_free_ns: 9000.0,
+    };
+    const MODEL: CostModel = CostModel {
+        exact: COSTS,
+        sampled: HitCosts {
+            emulated_pair_ns: 500.0,
+            ..COSTS
+        },
+        sampling: false,
+        placements: Placements {
+            stepped_entry: false,
+            stepped_free: true,
+        },
+    };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Cost is counted per kind and placement, over what was hit since the last report.
+    #[test]
+    fn fraction_of_cpu() {
+        let mut meter = Meter::default();
+        meter.begin(0);
+        assert_eq!(meter.fraction, None);
+        let hits = Hits {
+            entries: 1000,
+            returns: 1000,
+            stepped_returns: 0,
+            frees: 1000,
+        };
+        meter.measure(&MODEL, hits, 100_000_000, SECOND);
+        assert_eq!(meter.fraction, Some(0.1));
+        meter.measure(&MODEL, hits, 200_000_000, 2 * SECOND);
+        assert_eq!(meter.fraction, Some(0.0));
+    }
+
+    /// When few blocks are recorded, hits are cheaper, and the brake must see that.
+    #[test]
+    fn sampling_is_cheaper() {
+        let hits = Hits {
+            entries: 1000,
+            returns: 1000,
+            stepped_returns: 0,
+            frees: 0,
+        };
+        let sampled = CostModel {
+            sampling: true,
+            ..MODEL
+        };
+        assert_eq!(sampled.nanoseconds(hits) * 2.0, MODEL.nanoseconds(hits));
+    }
+
+    /// The first report has a share too, of what was used since the attach; hits within one clock
+    /// tick are not free of charge, they count with the next one.
+    #[test]
+    fn first_and_short_intervals() {
+        let hits = |n| Hits {
+            entries: n,
+            returns: n,
+            stepped_returns: 0,
+            frees: n,
+        };
+        let mut meter = Meter::default();
+        meter.begin(7_000_000_000);
+        meter.begin(1_000_000_000);
+        meter.measure(&MODEL, hits(1000), 8_100_000_000, SECOND);
+        assert_eq!(meter.fraction, Some(0.1));
+        meter.measure(&MODEL, hits(2000), 8_100_000_000, 2 * SECOND);
+        assert_eq!(meter.fraction, Some(0.1));
+        meter.measure(&MODEL, hits(2000), 8_120_000_000, 3 * SECOND);
+        assert_eq!(meter.fraction, Some(0.5));
+    }
+
+    /// The brake samples first, ever more coarsely, and detaches last.
+    #[test]
+    fn brake_escalates() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.brake(0.05, 1), Brake::Release);
+        meter.fraction = Some(0.5);
+        let mut steps = Vec::new();
+        let mut sample = 1;
+        while let Brake::Sample(next) = meter.brake(0.05, sample) {
+            assert!(next > sample);
+            sample = next;
+            steps.push(next);
+        }
+        assert_eq!(meter.brake(0.05, sample), Brake::Detach);
+        assert!(steps.len() > 2);
+        assert_eq!(meter.brake(0.6, 1), Brake::Release);
+    }
+}

@@ -1,0 +1,361 @@
+//! The ledger's figures as a report.
+
+use std::{collections::HashMap, time::Duration};
+
+use memtrace_common::{Counter, ONE_OBJECT};
+
+use super::{Session, SessionError, limits, losses, overhead::Hits, process::Image};
+use crate::{
+    cli::plan::VERDICT_INTERVALS,
+    id::{SpaceId, Tgid},
+    ledger::{Account, Rank, StackAccount},
+    report::model::{
+        Frame, GroupBy, Intervals, NotShown, Overhead, ProbeHits, Process, ProcessState, Report,
+        SCHEMA, Stack,
+    },
+    symbolize::StackToName,
+    target::family::CustomFunctions,
+    trend::{self, Judgement, Verdict},
+    unwind::CapturedFrame,
+};
+
+/// Names are waited for this long; what is not there by then says so.
+const NAMES_DEADLINE: Duration = Duration::from_secs(10);
+/// Stacks that are judged: those below hold nothing worth a verdict.
+const MAX_JUDGED: usize = 2000;
+
+/// A report, and whether anything in it grows (shown or not).
+pub struct Taken {
+    /// The report.
+    pub report: Report,
+    /// Bytes per second of the fastest stack that is judged growing.
+    pub fastest_growing: Option<f64>,
+}
+
+struct Judged<'a> {
+    stack: StackAccount<'a>,
+    judgement: Judgement,
+    bytes: u64,
+    objects: u64,
+}
+
+impl Session {
+    /// Takes a report: at most `top` stacks by outstanding bytes. `last` makes sure that ages are
+    /// as of now.
+    pub fn report(&mut self, top: Option<usize>, last: bool) -> Result<Taken, SessionError> {
+        while self.handle_events()? {}
+        self.catch_up()?;
+        self.update_processes();
+        self.collect(last || self.options.older.is_some())?;
+        self.reports += 1;
+        let counters = self.kernel.counters()?;
+        let hits = Hits::of(&counters);
+        let cpu_ns = self
+            .traced
+            .iter()
+            .map(|t| t.cpu_ns)
+            .chain(self.ended.iter().map(|e| e.cpu_ns))
+            .sum::<u64>()
+            + self.cpu_ns_dropped;
+        let at = self.started.elapsed();
+        self.meter.measure(&self.costs, hits, cpu_ns, at);
+        let account = self.losses(&counters);
+        self.tell_forks(counters.get(Counter::ForksNotFollowed));
+        let names = self.names_of_spaces();
+        let stacks = self.ledger.stacks(Rank::Outstanding);
+        let mut held = stacks
+            .into_iter()
+            .filter(|s| names.contains_key(&s.space))
+            .filter_map(|stack| Some((stack, self.holds(&stack)?)));
+        let mut judged: Vec<_> = held
+            .by_ref()
+            .take(MAX_JUDGED)
+            .map(|(stack, (bytes, objects))| Judged {
+                stack,
+                judgement: self.judge(stack.account, &account),
+                bytes,
+                objects,
+            })
+            .collect();
+        let unjudged: Vec<_> = held.map(|(_, held)| held).collect();
+        // What grows comes first, however little it holds yet: that is what people look for.
+        judged.sort_by_key(|j| j.judgement.verdict != Verdict::Growing);
+        let fastest_growing = judged
+            .iter()
+            .filter(|j| j.judgement.verdict == Verdict::Growing)
+            .map(|j| j.judgement.growth_bytes_per_second)
+            .reduce(f64::max);
+        let shown = top.unwrap_or(usize::MAX).min(judged.len());
+        let (shown, rest) = judged.split_at(shown);
+        let not_shown = NotShown {
+            stacks: rest.len() + unjudged.len(),
+            outstanding_bytes: rest
+                .iter()
+                .map(|j| j.bytes)
+                .chain(unjudged.iter().map(|held| held.0))
+                .sum(),
+            outstanding_objects: rest
+                .iter()
+                .map(|j| j.objects)
+                .chain(unjudged.iter().map(|held| held.1))
+                .sum(),
+        };
+        let captured: Vec<_> = shown
+            .iter()
+            .map(|j| (j.stack.space, self.captured(&j.stack)))
+            .collect();
+        let models: Vec<_> = shown
+            .iter()
+            .enumerate()
+            .map(|(n, j)| self.stack(n + 1, j, &names))
+            .collect();
+        let processes = self.processes(&account);
+        let stacks = self.with_names(models, &captured);
+        let report = Report {
+            schema: SCHEMA,
+            tool_version: env!("CARGO_PKG_VERSION"),
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            started_at: self.started_at.to_string(),
+            taken_at: jiff::Timestamp::now().to_string(),
+            duration_seconds: self.started.elapsed().as_secs_f64(),
+            intervals: Intervals {
+                seconds: self.options.interval.as_secs_f64(),
+                completed: self.intervals_completed(),
+                needed: VERDICT_INTERVALS,
+            },
+            target: self.options.target.clone(),
+            filters: self.options.filters,
+            overhead: self.overhead(hits),
+            losses: account.losses,
+            notes: account.notes,
+            coverage: self
+                .images()
+                .flat_map(|(image, _)| image.coverage.clone())
+                .collect(),
+            processes,
+            group_by: GroupBy::Stack,
+            groups: Vec::new(),
+            stacks,
+            not_shown,
+        };
+        Ok(Taken {
+            report,
+            fastest_growing,
+        })
+    }
+
+    /// Once: who started processes may look for a leak in the wrong one.
+    fn tell_forks(&mut self, forks: u64) {
+        if forks > 0 && !std::mem::replace(&mut self.forks_told, true) {
+            self.notices.push(
+                "the target starts processes of its own, which are not traced: name one with --pid"
+                    .into(),
+            );
+        }
+    }
+
+    /// Whole intervals: a last report in the middle of one does not make it whole.
+    fn intervals_completed(&self) -> u32 {
+        let elapsed = self.started.elapsed().as_secs_f64() / self.options.interval.as_secs_f64();
+        // A tick may come a little early or late.
+        self.reports.min((elapsed + 0.1) as u32)
+    }
+
+    fn overhead(&self, hits: Hits) -> Overhead {
+        Overhead {
+            probe_hits: ProbeHits {
+                heap: hits.total(),
+                region: 0,
+                fault: 0,
+            },
+            nanoseconds_per_hit: self.costs.nanoseconds_per_hit(hits),
+            fraction_of_target_cpu: self.meter.fraction,
+            fraction_of_one_core: self.meter.core,
+            sample_bytes: self.kernel.sample_bytes(),
+            detached: self.detached,
+        }
+    }
+
+    fn images(&self) -> impl Iterator<Item = (&Image, ProcessState)> {
+        let traced = self
+            .traced
+            .iter()
+            .map(|t| (&t.image, ProcessState::Running));
+        let ended = self.ended.iter().map(|e| (&e.image, e.state));
+        ended.chain(traced)
+    }
+
+    fn names_of_spaces(&self) -> HashMap<SpaceId, Tgid> {
+        self.images()
+            .map(|(image, _)| (image.space, image.tgid))
+            .collect()
+    }
+
+    /// Bytes and objects that a report shows for a stack; nothing for one that holds nothing of
+    /// interest.
+    fn holds(&self, stack: &StackAccount<'_>) -> Option<(u64, u64)> {
+        let totals = stack.account.totals();
+        let survivors = stack.account.survivors();
+        let (bytes, objects_q16) = match (self.options.older, &survivors) {
+            (Some(_), Some(survivors)) => {
+                (survivors.matching_bytes, survivors.matching_objects_q16)
+            }
+            _ => (totals.outstanding_bytes(), totals.outstanding_objects_q16()),
+        };
+        let objects = whole(objects_q16);
+        if bytes == 0 && objects == 0 && self.options.older.is_some() {
+            return None;
+        }
+        Some((bytes, objects))
+    }
+
+    fn judge(&self, account: &Account, losses: &losses::Account) -> Judgement {
+        let options = trend::Options {
+            interval_seconds: self.options.interval.as_secs_f64(),
+            losses: losses.trend,
+        };
+        trend::judge(&account.points(), account.survivors().as_ref(), &options)
+    }
+
+    fn captured(&self, account: &StackAccount<'_>) -> Vec<CapturedFrame> {
+        let stack = self.stacks.get(account.stack);
+        stack
+            .map(|stack| self.unwinder.capture(account.space, stack))
+            .unwrap_or_default()
+    }
+
+    fn stack(&self, rank: usize, judged: &Judged<'_>, names: &HashMap<SpaceId, Tgid>) -> Stack {
+        let StackAccount {
+            space,
+            stack,
+            account,
+        } = judged.stack;
+        let totals = account.totals();
+        let unwound = self.stacks.get(stack);
+        Stack {
+            rank,
+            pid: names.get(&space).map_or(0, |tgid| tgid.0),
+            probe: "heap",
+            outstanding_bytes: judged.bytes,
+            outstanding_objects: judged.objects,
+            allocated_bytes: totals.allocated_bytes,
+            allocated_objects: whole(totals.allocated_objects_q16),
+            freed_bytes: totals.freed_bytes,
+            freed_objects: whole(totals.freed_objects_q16),
+            oldest_seconds: account
+                .survivors()
+                .map(|s| s.oldest_seconds)
+                .filter(|_| judged.objects > 0),
+            growth_bytes_per_second: judged.judgement.growth_bytes_per_second,
+            verdict: judged.judgement.verdict,
+            confidence: judged.judgement.confidence,
+            complete: unwound.is_some_and(|stack| stack.incomplete.is_none()),
+            approximate: self.mixed.contains(&(space, stack)),
+            frames: Vec::new(),
+        }
+    }
+
+    fn with_names(
+        &mut self,
+        mut stacks: Vec<Stack>,
+        captured: &[(SpaceId, Vec<CapturedFrame>)],
+    ) -> Vec<Stack> {
+        self.learn_jit_names(captured);
+        let Self {
+            jit, symbolizer, ..
+        } = self;
+        let lookups: Vec<_> = captured
+            .iter()
+            .map(|(space, _)| |address: u64| jit.get(*space, address))
+            .collect();
+        let requests: Vec<_> = captured
+            .iter()
+            .zip(&lookups)
+            .map(|((_, frames), lookup)| StackToName {
+                frames,
+                jit: Some(lookup),
+            })
+            .collect();
+        let named = symbolizer.symbolize(&requests, NAMES_DEADLINE);
+        for (stack, mut frames) in stacks.iter_mut().zip(named) {
+            mark_custom(&mut frames, &self.options.custom);
+            stack.frames = if frames.is_empty() {
+                vec![no_stack()]
+            } else {
+                frames
+            };
+        }
+        stacks
+    }
+
+    fn processes(&self, losses: &losses::Account) -> Vec<Process> {
+        let accounts: HashMap<_, _> = self
+            .ledger
+            .spaces()
+            .into_iter()
+            .map(|s| (s.space, s.account))
+            .collect();
+        let available = limits::machine_available(std::path::Path::new("/"));
+        self.images()
+            .map(|(image, state)| {
+                let account = accounts.get(&image.space);
+                let totals = account.map(|a| a.totals()).unwrap_or_default();
+                let judgement = account.map(|a| self.judge(a, losses));
+                let growth = judgement.map_or(0.0, |j| j.growth_bytes_per_second);
+                let verdict = judgement.map_or(Verdict::TooEarly, |j| j.verdict);
+                let remaining = match (image.memory.limit, image.memory.usage) {
+                    (Some(limit), Some(usage)) => Some(limit.saturating_sub(usage)),
+                    _ => available,
+                };
+                let grows = verdict == Verdict::Growing && state == ProcessState::Running;
+                Process {
+                    pid: image.tgid.0,
+                    comm: image.comm.clone(),
+                    exe: image.exe.clone(),
+                    state,
+                    container: None,
+                    rss_bytes_at_attach: image.rss_at_attach,
+                    rss_bytes: image.rss,
+                    memory_limit_bytes: image.memory.limit,
+                    memory_usage_bytes: image.memory.usage,
+                    outstanding_bytes: totals.outstanding_bytes(),
+                    outstanding_objects: whole(totals.outstanding_objects_q16()),
+                    growth_bytes_per_second: growth,
+                    verdict,
+                    seconds_to_limit: remaining
+                        .filter(|_| grows)
+                        .and_then(|bytes| trend::forecast(bytes, growth)),
+                }
+            })
+            .collect()
+    }
+}
+
+/// In place of a stack whose copy found no room in the ring buffer and was not asked for again.
+fn no_stack() -> Frame {
+    Frame {
+        address: "0x0".to_owned(),
+        reason: Some("no copy of this stack has arrived".to_owned()),
+        ..Frame::default()
+    }
+}
+
+/// The user's own allocation functions are the allocator's frames too: not they leak, but who calls
+/// them.
+fn mark_custom(frames: &mut [Frame], custom: &CustomFunctions) {
+    for frame in frames {
+        let named = |name: &String| custom.names().any(|own| own == name);
+        if !frame.allocator && !frame.function.as_ref().is_some_and(named) {
+            return;
+        }
+        frame.allocator = true;
+    }
+}
+
+/// Whole objects, rounded.
+fn whole(objects_q16: u64) -> u64 {
+    (objects_q16 + ONE_OBJECT / 2) / ONE_OBJECT
+}

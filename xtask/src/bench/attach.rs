@@ -1,0 +1,53 @@
+//! From starting memtrace to its first event, on a redis-server that works.
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::Bench;
+use super::child::Running;
+use super::pairs::median;
+use super::redis::Redis;
+use super::table::{Budget, Table};
+use crate::shell::{capture, say};
+
+/// More than the server answers while it is measured.
+const ENDLESS: u32 = 100_000_000;
+
+pub fn measure(bench: &Bench) -> Result<Table> {
+    let redis = Redis::start(bench)?;
+    let _load = Running::start(&mut redis.load(ENDLESS))?;
+    let (mut lines, mut blocks) = (Vec::new(), Vec::new());
+    for number in 1..=bench.rounds {
+        say(format!("round {number} of {}: attach", bench.rounds));
+        let output = capture(
+            Command::new(&bench.helper)
+                .args(["attach-time", &redis.pid().to_string()])
+                .arg(&bench.memtrace),
+        )?;
+        let (line, block) = output.trim().split_once(' ').context("two times")?;
+        lines.push(line.parse()?);
+        blocks.push(block.parse()?);
+    }
+    let mut table = Table::new(
+        "Attach to redis-server, from the start of memtrace's process",
+        &["until", "ms, median", "ms, fastest"],
+    );
+    let fastest = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
+    for (what, values) in [
+        ("the first block is in the table", &blocks),
+        ("`memtrace: tracing` is printed", &lines),
+    ] {
+        table.row(vec![
+            what.to_owned(),
+            format!("{:.0}", median(values)),
+            format!("{:.0}", fastest(values)),
+        ]);
+    }
+    table.budget(Budget::at_most(
+        "attach to first event",
+        median(&blocks),
+        500.0,
+        "ms",
+    ));
+    Ok(table)
+}

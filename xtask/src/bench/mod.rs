@@ -1,0 +1,138 @@
+//! `cargo xtask bench`: what tracing costs, measured on this machine in one run, against the
+//! budgets that memtrace promises to keep.
+mod attach;
+mod child;
+mod machine;
+mod memory;
+mod pairs;
+mod programs;
+mod redis;
+mod table;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use self::child::Program;
+use self::table::Table;
+use crate::shell::{self, cargo, create_dir, is_root, say};
+use crate::{apt, build, workspace::Workspace};
+
+/// Where `--markdown` writes.
+const PAGE: &str = "docs/src/performance.md";
+
+#[derive(Args)]
+pub struct Options {
+    /// Times that everything is measured in turn; the median counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only these measurements
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Also write the tables to docs/src/performance.md
+    #[arg(long)]
+    markdown: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// A malloc+free pair under every tool
+    Pairs,
+    /// Time and size of the programs in the kernel
+    Programs,
+    /// redis-server under load
+    Redis,
+    /// Time to the first event
+    Attach,
+    /// Memory of the kernel's tables and of the collector, and what a resting target costs
+    Memory,
+}
+
+/// What the measurements need.
+struct Bench {
+    rounds: usize,
+    memtrace: PathBuf,
+    helper: PathBuf,
+    /// The C program that is traced.
+    program: Program,
+    /// For scripts and what other tools write.
+    folder: PathBuf,
+}
+
+type Measure = fn(&Bench) -> Result<Table>;
+
+/// Measures, prints, and complains when a budget is not kept.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if !is_root() {
+        bail!("tracing needs root: run `sudo -E env \"PATH=$PATH\" cargo xtask bench`");
+    }
+    let bench = prepare(workspace, options)?;
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let mut tables = Vec::new();
+    let parts: [(Part, Measure); 5] = [
+        (Part::Pairs, pairs::measure),
+        (Part::Programs, programs::measure),
+        (Part::Redis, redis::measure),
+        (Part::Attach, attach::measure),
+        (Part::Memory, memory::measure),
+    ];
+    for (part, measure) in parts {
+        if wanted(part) {
+            let table = measure(&bench)?;
+            println!("{}", table.text());
+            tables.push(table);
+        }
+    }
+    if options.markdown {
+        let page = workspace.root.join(PAGE);
+        table::write_page(&page, &machine::describe(), &tables)?;
+        say(format!("written to {PAGE}"));
+    }
+    let missed: Vec<String> = tables.iter().flat_map(Table::missed).collect();
+    if missed.is_empty() {
+        return Ok(());
+    }
+    bail!("budgets not kept: {}", missed.join("; "))
+}
+
+fn prepare(workspace: &Workspace, options: &Options) -> Result<Bench> {
+    apt::ensure(
+        &[
+            "gcc",
+            "libc6-dev",
+            "bpftrace",
+            "heaptrack",
+            "valgrind",
+            "redis-server",
+            "redis-tools",
+        ],
+        "the bench's program and what memtrace is compared with",
+    )?;
+    let memtrace = build::release(workspace)?;
+    shell::run(cargo(workspace).args([
+        "build",
+        "--release",
+        "--package",
+        "memtrace",
+        "--example",
+        "bench_helper",
+    ]))?;
+    let folder = workspace.target.join("bench");
+    create_dir(&folder)?;
+    let program = folder.join("bench_loop");
+    let mut cc = Command::new("cc");
+    cc.args(["-O2", "-g", "-fomit-frame-pointer", "-o"])
+        .arg(&program)
+        .arg(workspace.root.join("tests/programs/bench_loop.c"));
+    shell::run(&mut cc)?;
+    Ok(Bench {
+        rounds: options.rounds.max(1),
+        memtrace,
+        helper: workspace.target.join("release/examples/bench_helper"),
+        program: Program(program),
+        folder,
+    })
+}
