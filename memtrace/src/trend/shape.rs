@@ -8,11 +8,20 @@ use super::series::{View, max, mean, median, min};
 type Swing = f64;
 
 /// Names the shape, with a confidence of 0 to 1.
+///
+/// What was allocated between the attach and the first report is no growth (R21), so the rise from
+/// the first point is left out: unless it begins at nothing and goes again, which is a spike.
 pub(super) fn shape(view: &View) -> (Verdict, f64) {
-    // What was allocated between the attach and the first report is no growth (R21). A stack that
-    // came later begins with nothing, and its first rise counts.
-    let began_with_some = view.y.first().is_some_and(|y| *y > 0.0);
-    let (_, view) = view.split_at(usize::from(began_with_some));
+    if view.y.first().is_some_and(|y| *y <= 0.0) {
+        let whole = movements(view);
+        if whole.0 == Verdict::Spike {
+            return whole;
+        }
+    }
+    movements(&view.split_at(1).1)
+}
+
+fn movements(view: &View) -> (Verdict, f64) {
     let top = max(view.y.iter().copied());
     let range = top - min(view.y.iter().copied());
     if range <= STEADY * top {
@@ -21,9 +30,9 @@ pub(super) fn shape(view: &View) -> (Verdict, f64) {
     let swings = swings(&view.y, (STEADY * top).max(0.4 * range));
     match *swings.as_slice() {
         [] => (Verdict::Steady, 0.8),
-        [up] if up > 0.0 => levelled_off(&view),
+        [up] if up > 0.0 => levelled_off(view),
         [_] => (Verdict::Shrinking, 0.85),
-        [up, down] if up > 0.0 => up_and_down(&view, up, down),
+        [up, down] if up > 0.0 => up_and_down(view, up, down),
         [_, _] => (Verdict::Sawtooth, 0.6),
         _ => (Verdict::Sawtooth, 0.9),
     }

@@ -97,6 +97,13 @@ fn churn() {
     assert_eq!(verdicts(&seen, 15, 60), [Verdict::Sawtooth]);
 }
 
+/// A stack that first appears with a spike is a spike, though its history begins with nothing.
+#[test]
+fn spike_of_a_new_stack() {
+    let seen = watch(|_, x| if (1.0..4.0).contains(&x) { 2e7 } else { 0.0 });
+    assert_eq!(verdicts(&seen, 10, 60), [Verdict::Spike]);
+}
+
 /// A cache that fills in 5 of 20 seconds, and one that fills in 20 of 60, stop growing soon after
 /// they are full.
 #[test]
