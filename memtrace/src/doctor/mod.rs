@@ -2,7 +2,7 @@
 //! process.
 //!
 //! Most checks only read files and take the root of a tree that holds `proc` and `sys`, so that a
-//! test can make up a machine. What must be tried on the running kernel is in [`trials`].
+//! test can make up a machine. What must be tried on the running kernel is in `trials`.
 
 mod bpf;
 mod kernel;

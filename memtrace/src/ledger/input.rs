@@ -22,7 +22,7 @@ pub struct Row {
 /// How much a ledger may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerOptions {
-    /// Points of 16 bytes kept of each stack and space; see [`History`].
+    /// Points of 16 bytes kept of each stack and space; see [`super::History`].
     pub history_points: usize,
     /// Stacks kept, over all spaces. With the defaults a stack costs at most 3 KiB.
     pub max_stacks: usize,

@@ -40,6 +40,8 @@ pub struct Ledger {
     spaces: HashMap<SpaceId, Space>,
     sources: Sources,
     dropped: Dropped,
+    /// The last report: what appears later had nothing outstanding then.
+    observed: Option<Duration>,
 }
 
 impl Ledger {
@@ -52,6 +54,7 @@ impl Ledger {
             spaces: HashMap::new(),
             sources: Sources::default(),
             dropped: Dropped::default(),
+            observed: None,
         }
     }
 
@@ -68,6 +71,7 @@ impl Ledger {
         }
         self.close(at, None);
         self.sources.close(at);
+        self.observed = Some(at);
         self.enforce_caps();
     }
 
@@ -174,7 +178,8 @@ impl Ledger {
         let since = self
             .spaces
             .get(&row.space)
-            .and_then(|s| s.account.observed_before(at));
+            .and_then(|s| s.account.observed_before(at))
+            .or(self.observed);
         self.account(at, key, since).book(at, amount, row.survivors);
     }
 
@@ -219,9 +224,9 @@ impl Ledger {
     }
 
     fn space(&mut self, at: Duration, space: SpaceId) -> &mut Space {
-        let cap = self.options.history_points;
+        let (cap, since) = (self.options.history_points, self.observed);
         self.spaces.entry(space).or_insert_with(|| Space {
-            account: Account::new(cap, at, None),
+            account: Account::new(cap, at, since),
             ended: false,
         })
     }

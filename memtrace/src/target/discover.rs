@@ -32,7 +32,7 @@ pub struct PlannedProbe {
     /// True when the function also needs a probe at its return.
     pub needs_return: bool,
     /// File offsets of its return instructions, where these are probed in the place of the return
-    /// (see [`super::returns`]); else empty.
+    /// (see `target::returns`); else empty.
     pub returns: Vec<u64>,
     /// Names of functions that do nothing but jump here with the same arguments: they need no
     /// probe of their own, every call of theirs is seen here, with the same stack.

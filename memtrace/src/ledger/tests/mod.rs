@@ -268,6 +268,20 @@ fn survivors_are_carried_forward() {
     assert_eq!(now(&ledger), Some(Survivors::default()));
 }
 
+/// What appears after a report of nothing at all had nothing outstanding then: stack and space.
+#[test]
+fn first_rows_after_an_empty_report() {
+    let mut ledger = Ledger::new(ROOMY);
+    ledger.observe(seconds(1), []);
+    ledger.observe(seconds(2), [row(1, 1, 700, 0)]);
+    let bytes = |account: &Account| -> Vec<u64> {
+        account.points().iter().map(|point| point.bytes).collect()
+    };
+    let stack = ledger.stack(SpaceId(1), StackId(1));
+    assert_eq!(stack.map(bytes), Some(vec![0, 700]));
+    assert_eq!(bytes(ledger.spaces()[0].account), [0, 700]);
+}
+
 /// By outstanding bytes, or by what was gained of late.
 #[test]
 fn ranks() {
