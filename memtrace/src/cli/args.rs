@@ -106,15 +106,11 @@ pub struct TraceArgs {
     #[arg(help_heading = "Timing", allow_negative_numbers = true)]
     pub count: Option<NonZeroU32>,
 
-    /// Show this many stacks or groups, or `all`
-    #[arg(
-        short = 'T',
-        long,
-        value_name = "N",
-        default_value = "10",
-        help_heading = "Selection"
-    )]
-    pub top: Top,
+    /// Show this many stacks or groups, or `all` [default: 10]
+    ///
+    /// folded, svg, pprof, speedscope and html hold all stacks unless told otherwise.
+    #[arg(short = 'T', long, value_name = "N", help_heading = "Selection")]
+    pub top: Option<Top>,
     /// Count only allocations at least this old, such as 30s
     ///
     /// Leaves out what is allocated and freed again all the time.
@@ -204,7 +200,7 @@ pub struct OutputArgs {
     pub format: FormatArg,
     /// Write reports to FILE instead of standard output
     ///
-    /// With text and json FILE always holds the latest report whole; ndjson is appended.
+    /// FILE always holds the latest report whole; ndjson and csv are appended.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Exit with 3 when something grows (at least so many bytes a second)
@@ -266,6 +262,18 @@ pub enum FormatArg {
     Json,
     /// One line for every report
     Ndjson,
+    /// A row for each process and stack in every report
+    Csv,
+    /// A line for each stack, for flame graph tools
+    Folded,
+    /// A flame graph with search and zoom
+    Svg,
+    /// One page: memory over time, stacks, flame graph
+    Html,
+    /// Gzipped profile.proto, for `go tool pprof`
+    Pprof,
+    /// For speedscope.app
+    Speedscope,
 }
 
 /// `--format` of doctor.

@@ -12,9 +12,11 @@ use super::plan::{
     Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS, Verbosity,
 };
 use super::usage::UsageError;
+use super::values::Top;
 use crate::id::Tgid;
 use crate::report::model::GroupBy;
 use crate::report::output::Destination;
+use crate::report::profile::ProfileForm;
 
 type Checked<T> = Result<T, UsageError>;
 
@@ -62,7 +64,7 @@ impl TraceArgs {
     fn plan(self, target: TargetPlan) -> Checked<Plan> {
         let timing = timing(self.interval, self.duration, self.count)?;
         let selection = Selection {
-            top: self.top,
+            top: self.top.unwrap_or_else(|| default_top(self.output.format)),
             older: self.older.filter(|age| !age.is_zero()),
             sizes: sizes(self.min_size, self.max_size)?,
             group_by: match self.group_by {
@@ -89,6 +91,11 @@ impl TraceArgs {
         }
         let fail_on = self.output.fail_on;
         let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
+        if let (Format::Profile(form), GroupBy::Function | GroupBy::Module) =
+            (output.format, selection.group_by)
+        {
+            return Err(UsageError::GroupsInProfile(form.name()));
+        }
         let plan = TracePlan {
             target,
             timing,
@@ -99,6 +106,18 @@ impl TraceArgs {
             fail_on,
         };
         Ok(Plan::Trace(Box::new(plan)))
+    }
+}
+
+/// A table for people has ten rows; a picture of ten stacks would be a wrong picture.
+fn default_top(format: FormatArg) -> Top {
+    match format {
+        FormatArg::Text | FormatArg::Json | FormatArg::Ndjson | FormatArg::Csv => Top::default(),
+        FormatArg::Folded
+        | FormatArg::Svg
+        | FormatArg::Html
+        | FormatArg::Pprof
+        | FormatArg::Speedscope => Top::All,
     }
 }
 
@@ -154,6 +173,12 @@ impl OutputArgs {
             FormatArg::Text => Format::Text,
             FormatArg::Json => Format::Json,
             FormatArg::Ndjson => Format::Ndjson,
+            FormatArg::Csv => Format::Profile(ProfileForm::Csv),
+            FormatArg::Folded => Format::Profile(ProfileForm::Folded),
+            FormatArg::Svg => Format::Profile(ProfileForm::Svg),
+            FormatArg::Html => Format::Profile(ProfileForm::Html),
+            FormatArg::Pprof => Format::Profile(ProfileForm::Pprof),
+            FormatArg::Speedscope => Format::Profile(ProfileForm::Speedscope),
         };
         let destination = match (self.output, format) {
             (None, _) => Destination::Stdout,
@@ -161,8 +186,12 @@ impl OutputArgs {
             (Some(path), _) if path.as_os_str().is_empty() => {
                 return Err(UsageError::Empty("output"));
             }
-            (Some(path), Format::Ndjson) => Destination::Append(path),
-            (Some(path), Format::Text | Format::Json) => Destination::Replace(path),
+            (Some(path), Format::Ndjson | Format::Profile(ProfileForm::Csv)) => {
+                Destination::Append(path)
+            }
+            (Some(path), Format::Text | Format::Json | Format::Profile(_)) => {
+                Destination::Replace(path)
+            }
         };
         let verbosity = match (self.quiet, self.verbose) {
             (true, _) => Verbosity::Quiet,

@@ -64,7 +64,11 @@ where
         return Err(usage(&usage::UsageError::Nothing));
     }
     let cli = args::Cli::try_parse_from(&arguments).map_err(|error| stop(error, &arguments))?;
-    cli.plan().map_err(|error| usage(&error))
+    let plan = cli.plan().map_err(|error| usage(&error))?;
+    if let Plan::Trace(plan) = &plan {
+        terminal::check(&plan.output).map_err(|error| usage(&error))?;
+    }
+    Ok(plan)
 }
 
 fn usage(error: &usage::UsageError) -> Stop {

@@ -11,6 +11,7 @@ use super::values::{CustomFunction, FailOn, Percent, RingBytes, Top};
 use crate::id::Tgid;
 use crate::report::model::GroupBy;
 use crate::report::output::Destination;
+use crate::report::profile::ProfileForm;
 use crate::report::reporter::Form;
 use crate::report::text::TextOptions;
 
@@ -194,15 +195,21 @@ impl OutputPlan {
             Format::Text => Form::Text(text),
             Format::Json => Form::Json,
             Format::Ndjson => Form::Ndjson,
+            Format::Profile(form) => Form::Profile(form),
         }
     }
 
-    /// False when only the last report is to be written: `--quiet`, and JSON (one object) unless
-    /// it goes to a file, which then always holds the latest.
+    /// False when only the last report is to be written: `--quiet`, and what is one whole (JSON,
+    /// a page, a picture) unless it goes to a file, which then always holds the latest.
     #[must_use]
     pub fn wants_every_report(&self) -> bool {
-        let one_object = self.format == Format::Json && self.destination == Destination::Stdout;
-        self.verbosity != Verbosity::Quiet && !one_object
+        let one_whole = match self.format {
+            Format::Text | Format::Ndjson => false,
+            Format::Json => true,
+            Format::Profile(form) => !form.is_appended(),
+        };
+        let to_stdout = self.destination == Destination::Stdout;
+        self.verbosity != Verbosity::Quiet && !(one_whole && to_stdout)
     }
 }
 
@@ -215,6 +222,8 @@ pub enum Format {
     Json,
     /// Every report as a line of JSON.
     Ndjson,
+    /// Made of the neutral profile.
+    Profile(ProfileForm),
 }
 
 /// How much is told.

@@ -2,12 +2,30 @@
 
 use std::io::{self, IsTerminal};
 
-use super::plan::{ColorWhen, OutputPlan, Verbosity};
+use super::plan::{ColorWhen, Format, OutputPlan, Verbosity};
+use super::usage::UsageError;
 use crate::report::output::Destination;
 use crate::report::text::TextOptions;
 
 /// Columns where there is no terminal to ask.
 const DEFAULT_WIDTH: usize = 80;
+
+/// Refuses to write to a terminal what it cannot show.
+///
+/// # Errors
+/// [`UsageError::BinaryToTerminal`].
+pub fn check(output: &OutputPlan) -> Result<(), UsageError> {
+    match output.format {
+        Format::Profile(form)
+            if form.is_binary()
+                && output.destination == Destination::Stdout
+                && io::stdout().is_terminal() =>
+        {
+            Err(UsageError::BinaryToTerminal(form.name()))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// How text reports should look at their destination.
 #[must_use]

@@ -148,6 +148,10 @@ fn destinations() {
         Destination::Replace("r.json".into())
     );
     assert_eq!(to("--output -"), Destination::Stdout);
+    let appended = Destination::Append("r.csv".into());
+    assert_eq!(to("--format csv --output r.csv"), appended);
+    let replaced = Destination::Replace("r.html".into());
+    assert_eq!(to("--format html --output r.html"), replaced);
 }
 
 // JSON is one object on standard output; a file always has the latest report; quiet is quiet.
@@ -156,6 +160,19 @@ fn which_reports() {
     let every = |text: &str| trace(&format!("-p 1 {text}")).output.wants_every_report();
     assert!(every("") && every("--format ndjson") && every("--format json --output r.json"));
     assert!(!every("--format json") && !every("-q") && !every("-q --format ndjson"));
+    assert!(every("--format csv") && every("--format svg --output r.svg"));
+    assert!(!every("--format svg") && !every("--format pprof") && !every("-q --format csv"));
+}
+
+// Tables have ten rows, pictures all stacks, and who asks for a number gets it.
+#[test]
+fn default_top() {
+    let top = |text: &str| trace(&format!("-p 1 --format {text}")).selection.top;
+    for format in ["folded", "svg", "html", "pprof", "speedscope"] {
+        assert_eq!(top(format), Top::All, "{format}");
+        assert_eq!(top(&format!("{format} -T 3")).limit(), Some(3));
+    }
+    assert_eq!(top("csv").limit(), Some(10));
 }
 
 // Each contradiction is named, in one golden list.
@@ -191,6 +208,7 @@ fn complaints() {
         "-p 1 --fail-on steady",
         "-p 1 -q -v",
         "-p 1 --format xml",
+        "-p 1 --format svg --group-by function",
         "-p 1 --intervall 5s",
         "doctor --format ndjson",
         "completions tcsh",

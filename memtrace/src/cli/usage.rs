@@ -57,6 +57,15 @@ pub enum UsageError {
         /// Whole intervals in the session.
         intervals: u64,
     },
+    /// `--group-by` with a format that is made of stacks.
+    #[error("--group-by has no place in --format {0}, which is made of whole stacks")]
+    GroupsInProfile(&'static str),
+    /// Bytes that a terminal cannot show.
+    #[error(
+        "--format {0} is binary and standard output is a terminal: write it to a file with \
+         --output FILE, or into a pipe"
+    )]
+    BinaryToTerminal(&'static str),
     /// An empty name.
     #[error("--{0} is empty")]
     Empty(&'static str),

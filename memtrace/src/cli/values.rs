@@ -197,6 +197,16 @@ pub enum Top {
     First(std::num::NonZeroUsize),
 }
 
+impl Default for Top {
+    fn default() -> Self {
+        const TEN: std::num::NonZeroUsize = match std::num::NonZeroUsize::new(10) {
+            Some(ten) => ten,
+            None => std::num::NonZeroUsize::MIN,
+        };
+        Self::First(TEN)
+    }
+}
+
 impl Top {
     /// `None` for all.
     #[must_use]

@@ -18,9 +18,10 @@ use crate::{
         group, human,
         model::{Filters, GroupBy, Overhead, Target},
         output::Delivery,
+        profile::{Series, UsageHistory},
         reporter::Reporter,
     },
-    session::{Arrived, Launched, Session, SessionOptions, Signals, Wake},
+    session::{Arrived, Launched, Session, SessionOptions, Signals, Taken, Wake},
     target::family::CustomFunctions,
     trend::Verdict,
 };
@@ -53,6 +54,7 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
         signals,
         child,
         reporter,
+        usage: UsageHistory::default(),
         fail_on_met: false,
         warned: false,
         stop: false,
@@ -66,6 +68,7 @@ struct Tracing<'a> {
     signals: Signals,
     child: Option<Launched>,
     reporter: Reporter,
+    usage: UsageHistory,
     fail_on_met: bool,
     warned: bool,
     stop: bool,
@@ -184,10 +187,25 @@ impl Tracing<'_> {
             group::apply(&mut taken.report, self.plan.selection.group_by, top);
         }
         self.warn_of_cost(&taken.report.overhead);
-        if show && self.reporter.report(&taken.report)? == Delivery::ReaderGone {
-            self.stop = true;
+        self.usage.add(&taken.report);
+        if show {
+            let series = self.series(&taken);
+            let delivery = self.reporter.report_with(&taken.report, series)?;
+            self.stop |= delivery == Delivery::ReaderGone;
         }
         Ok(())
+    }
+
+    /// What the session knows of the past, where the format shows it.
+    fn series(&self, taken: &Taken) -> Series {
+        if !self.reporter.wants_series() {
+            return Series::default();
+        }
+        Series {
+            usage: self.usage.points(),
+            stacks: self.session.histories(&taken.keys),
+            ..Series::default()
+        }
     }
 
     /// Once, when tracing is dear and nobody set a limit. A target that mostly sleeps is not

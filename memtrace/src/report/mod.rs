@@ -1,17 +1,25 @@
 //! Reports: one model, many forms.
 //!
 //! [`model`] is the report as data. [`text`] and [`json`] render it; both are pure, so that a
-//! recording and a live session print the same. [`group`] sums stacks. [`reporter`] writes
+//! recording and a live session print the same. [`profile`] is the neutral form of a report that the
+//! profile formats are made of. [`group`] sums stacks. [`reporter`] writes
 //! them through [`output`], the only module here that does I/O. [`doctor`] is the other report: what this machine can do.
+pub mod csv;
 pub mod culprit;
 pub mod doctor;
+pub mod flamegraph;
+pub mod folded;
 pub mod group;
+pub mod html;
 pub mod human;
 pub mod json;
 pub mod layout;
 pub mod model;
 pub mod output;
+pub mod pprof;
+pub mod profile;
 pub mod reporter;
+pub mod speedscope;
 pub mod text;
 
 #[cfg(test)]

@@ -34,6 +34,9 @@ pub enum OutputError {
     /// To standard output.
     #[error("cannot write to standard output: {0}")]
     Stdout(#[source] io::Error),
+    /// The format cannot hold it.
+    #[error("cannot make the report: {0}")]
+    Render(#[source] io::Error),
     /// To a file; what it held before is still there.
     #[error("cannot write {}: {}; {}", path.display(), reason(source), remedy(source))]
     File {
@@ -74,6 +77,15 @@ impl Destination {
             Self::Stdout => Ok(()),
             Self::Replace(path) => check_replace(path).map_err(|source| fail(path, source)),
             Self::Append(path) => check_append(path).map_err(|source| fail(path, source)),
+        }
+    }
+
+    /// True when nothing is there yet that a report would go on from.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Append(path) => fs::metadata(path).map_or(true, |found| found.len() == 0),
+            Self::Stdout | Self::Replace(_) => true,
         }
     }
 

@@ -33,6 +33,7 @@ use memtrace_common::WIDE_BYTES;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use launch::{LaunchError, Launched};
+pub use reporting::Taken;
 pub use signals::{Arrived, Signals};
 
 use crate::{

@@ -7,12 +7,13 @@ use memtrace_common::{Counter, ONE_OBJECT};
 use super::{Session, SessionError, limits, losses, overhead::Hits, process::Image};
 use crate::{
     cli::plan::VERDICT_INTERVALS,
-    id::{SpaceId, Tgid},
-    ledger::{Account, Rank, StackAccount},
+    id::{SpaceId, StackId, Tgid},
+    ledger::{Account, Point, Rank, StackAccount},
     report::model::{
         Frame, GroupBy, Intervals, NotShown, Overhead, ProbeHits, Process, ProcessState, Report,
         SCHEMA, Stack,
     },
+    report::profile::Moment,
     symbolize::StackToName,
     target::family::CustomFunctions,
     trend::{self, Judgement, Verdict},
@@ -30,6 +31,8 @@ pub struct Taken {
     pub report: Report,
     /// Bytes per second of the fastest stack that is judged growing.
     pub fastest_growing: Option<f64>,
+    /// The report's stacks as the ledger knows them, in its order.
+    pub keys: Vec<(SpaceId, StackId)>,
 }
 
 struct Judged<'a> {
@@ -104,6 +107,10 @@ impl Session {
             .iter()
             .map(|j| (j.stack.space, self.captured(&j.stack)))
             .collect();
+        let keys = shown
+            .iter()
+            .map(|j| (j.stack.space, j.stack.stack))
+            .collect();
         let models: Vec<_> = shown
             .iter()
             .enumerate()
@@ -144,7 +151,25 @@ impl Session {
         Ok(Taken {
             report,
             fastest_growing,
+            keys,
         })
+    }
+
+    /// What stacks of a report held over time; see [`Taken::keys`].
+    #[must_use]
+    pub fn histories(&self, keys: &[(SpaceId, StackId)]) -> Vec<Vec<Moment>> {
+        let moment = |point: Point| Moment {
+            at: point.at,
+            outstanding_bytes: point.bytes,
+            outstanding_objects: None,
+        };
+        let accounts = keys
+            .iter()
+            .map(|(space, stack)| self.ledger.stack(*space, *stack));
+        accounts
+            .map(|account| account.map(Account::points).unwrap_or_default())
+            .map(|points| points.into_iter().map(moment).collect())
+            .collect()
     }
 
     /// Once: who started processes may look for a leak in the wrong one.

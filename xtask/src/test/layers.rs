@@ -33,6 +33,14 @@ const OWNED: &[Owned] = &[
         owners: &["record"],
     },
     Owned {
+        word: "inferno",
+        owners: &["report"],
+    },
+    Owned {
+        word: "prost",
+        owners: &["report"],
+    },
+    Owned {
         word: "axum",
         owners: &["agent"],
     },
