@@ -134,7 +134,7 @@ impl Program {
         };
         let folder = programs_dir().join(format!("cargo-{folder}"));
         let built = folder.join("release").join(name);
-        if !crate_dir.exists() && built.exists() {
+        if !crate_dir.join("Cargo.toml").exists() && built.exists() {
             return built;
         }
         // cargo locks the folder itself; what is fresh it leaves alone.

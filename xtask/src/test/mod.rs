@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 
-pub use self::steps::kernel_tests;
+pub use self::steps::kernel_suites;
 use crate::shell::{is_root, say};
 use crate::{setup, workspace::Workspace};
 

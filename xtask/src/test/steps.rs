@@ -72,6 +72,11 @@ pub fn unit_tests(workspace: &Workspace) -> Result<()> {
 
 /// The tests on the real kernel, with the release binary.
 pub fn kernel_tests(workspace: &Workspace) -> Result<()> {
+    kernel_suites(workspace, &[])
+}
+
+/// Some of the tests on the real kernel, by the names of their files; all when none is named.
+pub fn kernel_suites(workspace: &Workspace, suites: &[&str]) -> Result<()> {
     if super::kernel_tests_skipped() {
         say("SKIPPED: the tests on the real kernel (MEMTRACE_SKIP_KERNEL_TESTS=1)");
         return Ok(());
@@ -80,6 +85,9 @@ pub fn kernel_tests(workspace: &Workspace) -> Result<()> {
     command
         .env("MEMTRACE_BIN", workspace.binary("release", "memtrace"))
         .args(["--package", "memtrace-tests"]);
+    for suite in suites {
+        command.args(["--test", suite]);
+    }
     shell::run(&mut command)
 }
 

@@ -19,6 +19,8 @@ const PRELOADED: &[&str] = &[
     "libtcmalloc_minimal.so.4",
     "libmimalloc.so.2.0",
 ];
+/// Real programs, and where they are.
+const DISTRIBUTED: &[&str] = &["/usr/bin/redis-server"];
 /// Emulation is about sixteen times slower than this machine; deadlines are stretched so.
 const SLOWNESS: &str = "16";
 
@@ -36,11 +38,12 @@ pub fn prepare(workspace: &Workspace, arch: Arch) -> Result<Suite> {
         "the tests' programs are built for this machine: say what to run with --command"
     );
     say("the tests on this machine's own kernel, for the programs and for comparison");
-    test::kernel_tests(workspace)?;
+    test::kernel_suites(workspace, SUITES)?;
     let mut files = test_binaries(workspace)?;
     files.extend(programs(workspace)?);
     files.extend(sources(workspace)?);
     files.extend(preloaded(arch));
+    files.extend(distributed());
     let command = command();
     Ok(Suite { command, files })
 }
@@ -116,18 +119,34 @@ fn executables(folder: &Path, to: &str) -> Result<Vec<Placed>> {
     Ok(found)
 }
 
-/// The sources tell the tests which line a stack must name. Without the Rust crate's folder, whose
-/// absence tells them to take its programs as they are.
+/// The sources tell the tests which line a stack must name. Without the Rust crate's manifest,
+/// whose absence tells them to take its programs as they are.
 fn sources(workspace: &Workspace) -> Result<Vec<Placed>> {
-    let folder = workspace.root.join("tests/programs");
-    let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
-    let files = entries.flatten().map(|entry| entry.path());
-    let placed = files.filter(|file| file.is_file()).map(|file| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let path = format!("/t/sources/{name}");
-        Placed { path, file }
-    });
-    Ok(placed.collect())
+    let root = workspace.root.join("tests/programs");
+    let mut placed = Vec::new();
+    for folder in ["", "rust/src/bin"] {
+        let folder = root.join(folder);
+        let entries = fs::read_dir(&folder).with_context(|| folder.display().to_string())?;
+        let files = entries.flatten().map(|entry| entry.path());
+        for file in files.filter(|file| file.is_file()) {
+            let name = file.strip_prefix(&root).unwrap_or(&file).display();
+            let path = format!("/t/sources/{name}");
+            placed.push(Placed { path, file });
+        }
+    }
+    Ok(placed)
+}
+
+/// Programs of the distribution that tests trace.
+fn distributed() -> Vec<Placed> {
+    let programs = DISTRIBUTED.iter().map(PathBuf::from);
+    programs
+        .filter(|file| file.is_file())
+        .map(|file| Placed {
+            path: file.display().to_string(),
+            file,
+        })
+        .collect()
 }
 
 fn preloaded(arch: Arch) -> Vec<Placed> {
