@@ -1,5 +1,5 @@
 /* What once went wrong, one mode each; see tests/regressions.rs.
- * usage: regressions quick|hole|left_outer|first_thread|called_at_once PLUGIN */
+ * usage: regressions quick|burst|hole|left_outer|first_thread|called_at_once PLUGIN */
 #include "truth.h"
 
 #include <dlfcn.h>
@@ -12,6 +12,22 @@ SITE void quick_leak(void) {
     void *p = malloc(999);
     KEEP(p);
     truth_took(&site_quick_leak, 999);
+}
+
+/* Ends at once too, after two hundred call paths, as many stacks as the ring buffer holds, none of which is freed. */
+TRUTH_SITE(burst_leak);
+SITE void burst_leak(void) {
+    void *p = malloc(10);
+    KEEP(p);
+    truth_took(&site_burst_leak, 10);
+}
+
+SITE void burst(int depth) {
+    if (depth > 0)
+        burst(depth - 1);
+    else
+        burst_leak();
+    NOT_A_TAIL_CALL();
 }
 
 /* A caller with a large array that nobody has written to. */
@@ -90,6 +106,11 @@ int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (strcmp(mode, "quick") == 0) {
         quick_leak();
+        return 0;
+    }
+    if (strcmp(mode, "burst") == 0) {
+        for (int depth = 0; depth < 200; depth++)
+            burst(depth);
         return 0;
     }
     truth_ready();

@@ -89,8 +89,7 @@ impl Program {
         self.try_build().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same for compilers that a machine need not have.
-    pub fn try_build(&self) -> Result<PathBuf, String> {
+    fn try_build(&self) -> Result<PathBuf, String> {
         let sources = sources();
         let source = sources.join(&self.source);
         let mut key = DefaultHasher::new();

@@ -1,5 +1,9 @@
 //! What once went wrong, each with the test that would have shown it.
-#![expect(clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::process::Stdio;
 
@@ -21,20 +25,26 @@ fn stack_with<'a>(report: &'a Report, function: &str) -> &'a Stack {
         .unwrap_or_else(|| panic!("no stack with {function}: {:?}", report.stacks))
 }
 
-/// A program that ends before anyone can read its mappings has whole stacks all the same.
+/// The report of a program that `run` starts and that waits for nobody.
+#[track_caller]
+fn run(mode: &str) -> Report {
+    let output = memtrace(&["run", "--format", "json", "--top", "all", "--"])
+        .arg(program().build())
+        .arg(mode)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    Report::parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// A program that ends before anyone can read its mappings, or while they are read, has whole stacks
+/// all the same.
 #[test]
 fn a_program_that_ends_at_once_has_stacks() {
     require_kernel!();
-    let program = program().build();
-    for _ in 0..3 {
-        let output = memtrace(&["run", "--format", "json", "--"])
-            .arg(&program)
-            .arg("quick")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        let report = Report::parse(&String::from_utf8_lossy(&output.stdout));
+    for _ in 0..5 {
+        let report = run("quick");
         let stack = stack_with(&report, "quick_leak");
         assert_eq!(
             (stack.outstanding_bytes, stack.outstanding_objects),
@@ -42,6 +52,25 @@ fn a_program_that_ends_at_once_has_stacks() {
         );
         let whole = stack.complete && stack.frames.iter().any(|frame| frame.name() == "main");
         assert!(whole, "{}", stack.describe());
+    }
+}
+
+/// Two hundred call paths before the first look at the mappings all have whole stacks.
+#[test]
+fn a_burst_before_the_mappings_are_known() {
+    require_kernel!();
+    for _ in 0..3 {
+        let report = run("burst");
+        let mut objects = 0;
+        for stack in &report.stacks {
+            let has = |name| stack.frames.iter().any(|frame| frame.name() == name);
+            assert!(stack.complete, "{}", stack.describe());
+            if has("burst_leak") {
+                assert!(has("main"), "{}", stack.describe());
+                objects += stack.outstanding_objects;
+            }
+        }
+        assert_eq!(objects, 200, "{:?}", report.losses);
     }
 }
 

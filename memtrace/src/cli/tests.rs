@@ -259,6 +259,29 @@ fn helps() {
     }
 }
 
+// The reference has every command and option in its text, and the generated help as it is.
+#[test]
+fn the_reference_is_complete() {
+    let page =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/cli.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (text, generated) = page.split_once("## Generated help").unwrap();
+    assert!(
+        generated.contains(help("-h").trim_end()),
+        "the generated help is not that of `memtrace -h`"
+    );
+    let cli = args::Cli::command();
+    for command in std::iter::once(&cli).chain(cli.get_subcommands()) {
+        assert!(text.contains(command.get_name()), "{}", command.get_name());
+        let options = command.get_arguments().filter(|one| !one.is_hide_set());
+        for long in options.filter_map(clap::Arg::get_long) {
+            let told =
+                text.contains(&format!("`--{long}`")) || text.contains(&format!("`--{long} "));
+            assert!(told, "--{long} of {}", command.get_name());
+        }
+    }
+}
+
 // The version goes to standard output.
 #[test]
 fn version() {

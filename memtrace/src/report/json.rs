@@ -45,6 +45,71 @@ mod tests {
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 
+    /// Every field's name, in the report's order.
+    fn fields(value: &serde_json::Value, into: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                for (name, value) in members {
+                    into.push(name.clone());
+                    // Counters have a reference of their own.
+                    if name != "losses" && name != "notes" {
+                        fields(value, into);
+                    }
+                }
+            }
+            serde_json::Value::Array(items) => items.iter().for_each(|item| fields(item, into)),
+            _ => {}
+        }
+    }
+
+    // The reference explains every field that is printed.
+    #[test]
+    fn the_reference_is_complete() {
+        use crate::report::{group, model::*};
+        let page =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/json.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| "));
+        let cells = rows.filter_map(|row| Some(row.split_once(" |")?.0));
+        let headings = page.lines().filter(|line| line.starts_with("### "));
+        // `a.b`, `c`; `allocated_*`; the container's fields stand in the text beside it.
+        let told: Vec<&str> = cells
+            .chain(headings)
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .flat_map(|name| name.split('.'))
+            .map(|name| name.trim_end_matches("[]"))
+            .collect();
+        let container = page.lines().find(|line| line.starts_with("| `container`"));
+        let in_container: Vec<&str> = container
+            .map(|line| line.split('`').skip(1).step_by(2).collect())
+            .unwrap_or_default();
+        let mut report = fixtures::leak();
+        report.processes[0].container = Some(Container {
+            runtime: String::new(),
+            id: String::new(),
+            name: None,
+            pod: None,
+            namespace: None,
+            image: None,
+        });
+        group::apply(&mut report, GroupBy::Function, None);
+        let mut names = Vec::new();
+        fields(&serde_json::to_value(&report).unwrap(), &mut names);
+        assert!(names.iter().any(|name| name == "inlined") && names.len() > 60);
+        for name in names {
+            let is = |told: &str| {
+                told == name
+                    || told
+                        .strip_suffix('*')
+                        .is_some_and(|part| name.starts_with(part))
+            };
+            assert!(
+                told.iter().any(|one| is(one)) || in_container.contains(&name.as_str()),
+                "`{name}` is not in docs/src/reference/json.md"
+            );
+        }
+    }
+
     // A line of NDJSON is one line, also when a name has line breaks in it.
     #[test]
     fn ndjson_is_one_line() {

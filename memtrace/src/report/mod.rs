@@ -14,6 +14,7 @@ pub mod html;
 pub mod human;
 pub mod json;
 pub mod layout;
+pub mod loss_names;
 pub mod model;
 pub mod output;
 pub mod pprof;

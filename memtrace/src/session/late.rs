@@ -14,7 +14,8 @@ use crate::{
     unwind::RawStack,
 };
 
-/// Stacks kept at once, 32 KiB each; further ones are taken as they are.
+/// Stacks kept at once, 32 KiB each. No more events are taken from the ring buffer before they are
+/// unwound: a program that `run` starts sends hundreds before its mappings were read.
 pub(super) const MAX_LATE: usize = 64;
 
 /// A stack copy that outlives its record.

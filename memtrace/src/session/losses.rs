@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use memtrace_common::{COUNTERS, Counter, counters::Class};
 
 use super::Session;
-use crate::{probe::Counters, trend};
+use crate::{probe::Counters, report::loss_names, trend};
 
 /// Losses and notes by the names of reports.
 pub(super) struct Account {
@@ -30,30 +30,32 @@ impl Session {
             }
         }
         let dropped = self.ledger.dropped();
-        for (name, value) in [
-            ("records_undecodable", self.stream.undecodable()),
-            ("stacks_refused", self.stacks.refused()),
-            ("ledger_rows_dropped", dropped.rows),
-            ("ledger_stacks_dropped", dropped.stacks),
-            ("ledger_spaces_dropped", dropped.spaces),
-            ("ended_images_dropped", self.images_dropped),
-            ("probes_moved", self.probes_moved),
-            ("probes_refused", self.probes_refused),
-        ] {
+        let lost = [
+            self.stream.undecodable(),
+            self.stacks.refused(),
+            dropped.rows,
+            dropped.stacks,
+            dropped.spaces,
+            self.images_dropped,
+            self.probes_moved,
+            self.probes_refused,
+        ];
+        for (name, value) in loss_names::LOSSES.into_iter().zip(lost) {
             if value != 0 {
                 losses.insert(name.to_owned(), value);
             }
         }
         let unwound = self.unwinder.counters();
-        for (name, value) in [
-            ("objects_without_tables", unwound.objects_without_tables),
-            ("objects_unusable", unwound.objects_unusable),
-            ("objects_too_large", unwound.objects_too_large),
-            ("objects_panicked", unwound.objects_panicked),
-            ("tables_evicted", unwound.tables_evicted),
-            ("mappings_dropped", unwound.mappings_dropped),
-            ("contexts_evicted", self.contexts_evicted),
-        ] {
+        let noted = [
+            unwound.objects_without_tables,
+            unwound.objects_unusable,
+            unwound.objects_too_large,
+            unwound.objects_panicked,
+            unwound.tables_evicted,
+            unwound.mappings_dropped,
+            self.contexts_evicted,
+        ];
+        for (name, value) in loss_names::NOTES.into_iter().zip(noted) {
             if value != 0 {
                 notes.insert(name.to_owned(), value);
             }

@@ -4,15 +4,12 @@ use std::{
     fs::File,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io::Read as _,
-    os::{
-        fd::AsFd as _,
-        unix::fs::{FileExt as _, MetadataExt as _},
-    },
+    os::{fd::AsFd as _, unix::fs::FileExt as _},
 };
 
 use super::{Session, SessionError};
 use crate::{
-    id::Tgid,
+    id::{SpaceId, Tgid},
     symbolize::find_debug_file,
     target::{
         maps::{Mapping, Maps},
@@ -22,7 +19,7 @@ use crate::{
 };
 
 /// The kernel's page with the return probes' trampoline.
-const TRAMPOLINES: &str = "[uprobes]";
+pub(super) const TRAMPOLINES: &str = "[uprobes]";
 const VDSO: &str = "[vdso]";
 /// The vdso has a few pages; more is not believed.
 const MAX_VDSO: u64 = 1 << 20;
@@ -63,18 +60,28 @@ impl Session {
             return Ok(());
         }
         let modules = self.modules_of(anchor, &maps);
-        if known && self.memory_is_gone(anchor) {
-            // Files that could not be opened any more would replace those that could.
-            return Ok(());
+        if self.memory_is_gone(anchor) {
+            // Files that could not be opened any more must not replace those that could.
+            if !known {
+                self.set_modules(tgid, space, modules);
+            }
+            return self.recall(tgid);
         }
-        self.unwinder.update_modules(space, &modules);
+        self.set_modules(tgid, space, modules);
         let discovery = self.discoverer.discover_in(anchor, &maps);
         self.attach_discovered(tgid, &discovery)?;
         if let Some(traced) = self.traced.get_mut(index) {
             traced.mappings_seen = digest;
-            traced.modules_seen = modules.len();
         }
         Ok(())
+    }
+
+    /// Tells the unwinder what an address space holds.
+    pub(super) fn set_modules(&mut self, tgid: Tgid, space: SpaceId, modules: Vec<ModuleMapping>) {
+        self.unwinder.update_modules(space, &modules);
+        if let Some(traced) = self.traced.iter_mut().find(|t| t.tgid == tgid) {
+            traced.modules = modules;
+        }
     }
 
     /// Whether a thread has given its memory up, which it does when it ends.
@@ -83,46 +90,6 @@ impl Session {
         let read = File::open(self.proc.process(tid).join("maps"))
             .and_then(|mut file| file.read(&mut byte));
         !matches!(read, Ok(1))
-    }
-
-    /// Takes the mappings of a program that has ended before anyone could read them from what the
-    /// kernel logged.
-    fn recall(&mut self, tgid: Tgid) -> Result<(), SessionError> {
-        let Some(traced) = self.traced.iter().find(|t| t.tgid == tgid) else {
-            return Ok(());
-        };
-        let (space, seen) = (traced.image.space, traced.modules_seen);
-        let logged = match &self.map_log {
-            Some(log) if !traced.launching => log.mappings(tgid),
-            _ => return Ok(()),
-        };
-        if logged.len() <= seen {
-            return Ok(());
-        }
-        let mut modules = Vec::new();
-        for mapping in logged {
-            let opened = open::regular(&mapping.path).ok();
-            let module = opened
-                .filter(|file| {
-                    file.metadata()
-                        .is_ok_and(|meta| meta.ino() == mapping.inode)
-                })
-                .and_then(|file| {
-                    let name = mapping.path.to_string_lossy().into_owned();
-                    self.modules.intern(name, file).ok()
-                });
-            modules.push(ModuleMapping {
-                start: mapping.start,
-                end: mapping.end,
-                file_offset: if module.is_some() { mapping.offset } else { 0 },
-                backing: module.map_or(Backing::Anonymous, Backing::File),
-            });
-        }
-        self.unwinder.update_modules(space, &modules);
-        if let Some(traced) = self.traced.iter_mut().find(|t| t.tgid == tgid) {
-            traced.modules_seen = modules.len();
-        }
-        Ok(())
     }
 
     /// The executable mappings with what is behind them, opened while the process lives.

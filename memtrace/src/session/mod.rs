@@ -18,6 +18,7 @@ mod losses;
 mod mappings;
 mod overhead;
 mod process;
+mod recall;
 mod reporting;
 mod seccomp;
 mod signals;
@@ -322,13 +323,13 @@ impl Session {
             traced,
             ..
         } = self;
-        // Few at a time: each may be a stack to unwind, and the clock must go on.
-        let more = stream.drain(256, |event| match event {
+        // Few at a time: each may be a stack to keep or to unwind, and the clock must go on.
+        let more = stream.drain(MAX_LATE, |event| match event {
             Event::Context(context) => {
                 let unwound = unwinder.unwind(context.space, &context.stack);
                 let unknown =
                     !unwinder.knows(context.space) || unwinder.unknown_address().is_some();
-                if unknown && late.len() < MAX_LATE {
+                if unknown {
                     late.push(Late::new(&context));
                     return;
                 }

@@ -15,6 +15,7 @@ use crate::{
     probe::MapLog,
     report::model::{Coverage, ProcessState},
     target::process::{Process, ProcessError},
+    unwind::ModuleMapping,
 };
 
 /// After an executable mapping was announced, mappings are read again at these times: the
@@ -55,8 +56,8 @@ pub(super) struct Traced {
     pub cpu_ns: u64,
     /// Digest of the executable mappings seen last.
     pub mappings_seen: u64,
-    /// Modules the unwinder was given last.
-    pub modules_seen: usize,
+    /// Executable mappings that the unwinder was given last.
+    pub modules: Vec<ModuleMapping>,
     /// Generation of the mappings that the text table was made from.
     pub generation_seen: u32,
     refreshes: Vec<Instant>,
@@ -174,7 +175,7 @@ impl Session {
             image,
             cpu_ns: process.cpu_time_ns,
             mappings_seen: 0,
-            modules_seen: 0,
+            modules: Vec::new(),
             generation_seen: 0,
             refreshes: Vec::new(),
         });
@@ -283,7 +284,7 @@ impl Session {
         let text_slot = traced.text_slot;
         let before = std::mem::replace(&mut traced.image, image);
         traced.mappings_seen = 0;
-        traced.modules_seen = 0;
+        traced.modules.clear();
         traced.mapping_announced();
         if !std::mem::take(&mut traced.launching) {
             self.keep_ended(Ended {

@@ -10,6 +10,9 @@ use crate::report::model::Frame;
 const NAMES: &[&str] = &[
     // musl names its malloc so; its `malloc` is another name of the same place.
     "default_malloc",
+    // glibc's internal names, which static programs' symbol tables have first.
+    "__malloc", "__calloc", "__realloc", "__free", "__cfree", "__memalign", "__aligned_alloc",
+    "__posix_memalign", "__valloc", "__pvalloc", "__reallocarray", "__munmap",
     "malloc", "calloc", "realloc", "reallocarray", "memalign", "aligned_alloc", "posix_memalign",
     "valloc", "pvalloc", "free", "cfree", "free_sized", "free_aligned_sized", "mmap", "mmap64",
     "munmap", "mremap", "brk", "sbrk", "__brk", "__sbrk", "__mmap", "__mmap64", "__mremap",
@@ -25,7 +28,7 @@ const NAMES: &[&str] = &[
 const PREFIXES: &[&str] = &[
     // glibc and musl
     "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_memalign", "__libc_free",
-    "__libc_valloc", "__libc_pvalloc", "_int_malloc", "_int_realloc", "_int_memalign", "_int_free",
+    "__libc_valloc", "__libc_pvalloc", "__libc_reallocarray", "__libc_cfree", "_int_malloc", "_int_realloc", "_int_memalign", "_int_free",
     "_mid_memalign", "sysmalloc",
     // jemalloc, tcmalloc, mimalloc
     "je_", "_rjem_", "tcmalloc::", "tc_malloc", "tc_calloc", "tc_realloc", "tc_memalign", "tc_free",
@@ -33,7 +36,9 @@ const PREFIXES: &[&str] = &[
     "(anonymous namespace)::do_malloc", "_mi_", "mi_malloc", "mi_zalloc", "mi_calloc", "mi_realloc",
     "mi_rezalloc", "mi_recalloc", "mi_heap_malloc", "mi_heap_zalloc", "mi_heap_calloc",
     "mi_heap_realloc", "mi_new", "mi_try_new", "mi_free", "mi_memalign", "mi_aligned_alloc",
-    "mi_posix_memalign", "mi_valloc", "mi_pvalloc",
+    "mi_posix_memalign", "mi_valloc", "mi_pvalloc", "mi_expand", "mi_theap_malloc",
+    "mi_theap_zalloc", "mi_cfree", "mi_heap_alloc_new", "TCMallocInternal", "tc_cfree",
+    "__size_returning_new",
     // C++
     "std::allocator<", "std::__new_allocator<", "std::allocator_traits<", "std::_Vector_base<",
     "std::__allocate_guarded<", "std::__allocate_at_least", "std::__detail::_Hashtable_alloc<",
@@ -166,6 +171,10 @@ mod tests {
             "__libc_malloc",
             "malloc@@GLIBC_2.2.5",
             "__GI___libc_realloc",
+            "__malloc",
+            "__calloc",
+            "__libc_reallocarray",
+            "TCMallocInternalCalloc",
             "__GI___mmap64",
             "malloc.part.0",
             "je_malloc",
@@ -221,6 +230,7 @@ mod tests {
             "do_work",
             "(anonymous namespace)::handler(int)",
             "tc_parse",
+            "__malloc_user",
             "mi_update",
             "__libc_fork",
         ] {

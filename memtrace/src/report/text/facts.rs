@@ -218,13 +218,13 @@ fn overhead(page: &mut Page, view: &View<'_>) {
 fn coverage(page: &mut Page, view: &View<'_>) {
     let covered = &view.report.coverage;
     if covered.iter().all(|one| one.functions.is_empty()) {
-        page.labelled(
-            piece(style::BAD, "Probes"),
-            LABEL,
-            &[plain(
-                "none: no allocator was found; --object, --prefix or --alloc-fn can name one",
-            )],
-        );
+        // A note, below, knows better what to do.
+        let text = if covered.iter().any(|one| one.note.is_some()) {
+            "none"
+        } else {
+            "none: no allocator was found; --object, --prefix or --alloc-fn can name one"
+        };
+        page.labelled(piece(style::BAD, "Probes"), LABEL, &[plain(text)]);
     } else if view.verbose {
         for one in covered {
             object(page, one);

@@ -193,11 +193,7 @@ fn no_leak(view: &View<'_>) -> Vec<Piece> {
         .all(|one| one.outstanding_bytes == 0 && one.outstanding_objects == 0)
         && report.stacks.is_empty()
     {
-        let text = match report.target.kind {
-            "run" => "Nothing is outstanding: all that was allocated is freed.",
-            _ => "Nothing is outstanding of what was allocated since the attach.",
-        };
-        return vec![plain(text)];
+        return nothing_outstanding(view);
     }
     if report.stacks.is_empty() {
         return vec![plain("No allocation passes the filters.")];
@@ -234,4 +230,33 @@ fn no_leak(view: &View<'_>) -> Vec<Piece> {
         return vec![piece(style::WARN, "The process grows"), plain(text)];
     }
     vec![piece(style::GOOD, format!("No {rows} is growing."))]
+}
+
+/// Nothing is there to show; what that means depends on what could be seen.
+fn nothing_outstanding(view: &View<'_>) -> Vec<Piece> {
+    let report = view.report;
+    if report.coverage.iter().all(|one| one.functions.is_empty()) {
+        let text = ": there was nothing to probe, so no allocation and no free was seen.";
+        return vec![piece(style::WARN, "Not traced"), plain(text)];
+    }
+    let filters = &report.filters;
+    let mut limits = Vec::new();
+    if view.sampled() {
+        limits.push("a sample was recorded");
+    }
+    if filters.min_size_bytes.is_some() || filters.max_size_bytes.is_some() {
+        limits.push("some sizes were recorded");
+    }
+    if !report.losses.is_empty() {
+        limits.push("what was not lost (below) was recorded");
+    }
+    let text = match (limits.is_empty(), report.target.kind) {
+        (false, _) => format!(
+            "Nothing recorded is outstanding; but only {}.",
+            limits.join(", and only ")
+        ),
+        (true, "run") => "Nothing is outstanding: all that was allocated is freed.".to_owned(),
+        (true, _) => "Nothing is outstanding of what was allocated since the attach.".to_owned(),
+    };
+    vec![plain(text)]
 }

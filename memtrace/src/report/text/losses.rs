@@ -95,6 +95,45 @@ const SENTENCES: &[(&str, &str)] = &[
         "mappings_dropped",
         "mappings beyond the cap: stacks end there",
     ),
+    (
+        "records_undecodable",
+        "records from the kernel that were not understood; please report it",
+    ),
+    (
+        "stacks_refused",
+        "the table of stacks was full; further ones have no frames",
+    ),
+    (
+        "ledger_rows_dropped",
+        "too many contexts; bytes are missing from the sums",
+    ),
+    (
+        "ledger_stacks_dropped",
+        "accounts of stacks dropped for room; the sums of processes are right",
+    ),
+    (
+        "ledger_spaces_dropped",
+        "accounts of ended processes dropped for room",
+    ),
+    (
+        "ended_images_dropped",
+        "the oldest of many ended processes are no longer shown",
+    ),
+    (
+        "probes_moved",
+        "the thread that the probes hung on ended; calls until they were put on another are missing",
+    ),
+    (
+        "probes_refused",
+        "probes of a later loaded object could not be put on; no verdict is given",
+    ),
+];
+/// Notes that say that something went wrong: shown to everybody (R12).
+const ALWAYS: &[&str] = &[
+    "stack_copies_lost",
+    "missed_frees",
+    "mappings_dropped",
+    "objects_panicked",
 ];
 const UNEXPLAINED: &str = "the reference of counters explains it";
 
@@ -112,7 +151,7 @@ pub(super) fn write(page: &mut Page, view: &View<'_>) {
     for (name, count) in report
         .notes
         .iter()
-        .filter(|(_, count)| view.verbose && **count > 0)
+        .filter(|(name, count)| **count > 0 && (view.verbose || ALWAYS.contains(&name.as_str())))
     {
         let pieces = [plain(what(name, *count)), plain(sentence(name))];
         page.labelled(piece(style::DIM, "Note"), LABEL, &pieces);
@@ -157,10 +196,15 @@ mod tests {
     // Every counter that can lose or explain something has a sentence of its own.
     #[test]
     fn every_counter_is_explained() {
-        for (_, name, class) in COUNTERS {
-            if *class != Class::Work {
-                assert_ne!(sentence(name), UNEXPLAINED, "{name}");
-            }
+        use crate::report::loss_names::{LOSSES, NOTES};
+        let counters = COUNTERS.iter();
+        let of_kernel = counters.filter(|(_, _, class)| *class != Class::Work);
+        for name in of_kernel
+            .map(|(_, name, _)| *name)
+            .chain(LOSSES)
+            .chain(NOTES)
+        {
+            assert_ne!(sentence(name), UNEXPLAINED, "{name}");
         }
     }
 }

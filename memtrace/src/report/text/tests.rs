@@ -277,3 +277,52 @@ fn every_line_fits() {
 fn lines(report: &Report, options: TextOptions) -> Vec<String> {
     render(report, options).lines().map(str::to_owned).collect()
 }
+
+/// A report without a stack.
+fn nothing() -> Report {
+    let mut report = fixtures::leak();
+    report.target.kind = "run";
+    report.stacks.clear();
+    report.processes[0].outstanding_bytes = 0;
+    report.processes[0].outstanding_objects = 0;
+    report
+}
+
+// Where nothing was probed nothing is known, and one remedy is named, not two.
+#[test]
+fn nothing_was_probed() {
+    let mut report = nothing();
+    report.coverage.truncate(1);
+    report.coverage[0].functions.clear();
+    report.coverage[0].note = Some("a static program without symbols".to_owned());
+    let text = render(&report, at(80));
+    assert!(text.contains("Not traced"), "{text}");
+    assert!(!text.contains("freed"), "{text}");
+    assert!(!text.contains("--alloc-fn"), "{text}");
+    report.coverage.clear();
+    let text = render(&report, at(80));
+    assert!(text.contains("Not traced"), "{text}");
+    assert!(text.contains("--alloc-fn"), "{text}");
+}
+
+// That all is freed is said only when all was seen.
+#[test]
+fn all_is_freed() {
+    let mut report = nothing();
+    assert!(render(&report, at(80)).contains("all that was allocated is freed"));
+    report.losses.insert("live_table_full".to_owned(), 3);
+    let text = render(&report, at(80));
+    assert!(
+        !text.contains("is freed") && text.contains("not lost"),
+        "{text}"
+    );
+    report.losses.clear();
+    report.overhead.sample_bytes = 1024;
+    report.filters.min_size_bytes = Some(10);
+    let text = render(&report, at(80));
+    assert!(
+        !text.contains("is freed") && text.contains("a sample"),
+        "{text}"
+    );
+    assert!(text.contains("only some"), "{text}");
+}

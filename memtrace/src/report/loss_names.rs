@@ -1,0 +1,60 @@
+//! Names of losses and notes that user space counts itself, beside the kernel side's counters.
+//!
+//! They stand in reports, in the reference and in people's alert rules: never reused for something
+//! else.
+
+/// What user space lost.
+pub const LOSSES: [&str; 8] = [
+    "records_undecodable",
+    "stacks_refused",
+    "ledger_rows_dropped",
+    "ledger_stacks_dropped",
+    "ledger_spaces_dropped",
+    "ended_images_dropped",
+    "probes_moved",
+    "probes_refused",
+];
+
+/// What user space counts and loses nothing by.
+pub const NOTES: [&str; 7] = [
+    "objects_without_tables",
+    "objects_unusable",
+    "objects_too_large",
+    "objects_panicked",
+    "tables_evicted",
+    "mappings_dropped",
+    "contexts_evicted",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
+    use memtrace_common::COUNTERS;
+
+    use super::*;
+
+    /// The reference's tables name every counter of both sides, and nothing else.
+    #[test]
+    fn the_reference_is_complete() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/reference/counters.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (tables, others) = page.split_once("## Others").unwrap();
+        let told: BTreeSet<&str> = tables
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+            .map(|(name, _)| name)
+            .collect();
+        let work = |class| class == memtrace_common::counters::Class::Work;
+        let of_kernel = COUNTERS.iter().filter(|(_, _, class)| !work(*class));
+        let known: BTreeSet<&str> = of_kernel
+            .map(|(_, name, _)| *name)
+            .chain(LOSSES)
+            .chain(NOTES)
+            .collect();
+        assert_eq!(told, known);
+        for (_, name, _) in COUNTERS.iter().filter(|(_, _, class)| work(*class)) {
+            assert!(others.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
