@@ -33,17 +33,17 @@ pub enum Delivery {
 pub enum OutputError {
     /// To standard output.
     #[error("cannot write to standard output: {0}")]
-    Stdout(#[source] io::Error),
+    Stdout(io::Error),
     /// The format cannot hold it.
     #[error("cannot make the report: {0}")]
-    Render(#[source] io::Error),
+    Render(io::Error),
     /// To a file; what it held before is still there.
-    #[error("cannot write {}: {}; {}", path.display(), reason(source), remedy(source))]
+    #[error("cannot write {}: {}; {}", path.display(), reason(error), remedy(error))]
     File {
         /// As the user named it.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why: told in the text, so not once more as its source.
+        error: io::Error,
     },
 }
 
@@ -108,10 +108,10 @@ impl Destination {
     }
 }
 
-fn fail(path: &Path, source: io::Error) -> OutputError {
+fn fail(path: &Path, error: io::Error) -> OutputError {
     OutputError::File {
         path: path.to_owned(),
-        source,
+        error,
     }
 }
 

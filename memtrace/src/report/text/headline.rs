@@ -1,10 +1,10 @@
 //! The first lines: what is traced since when, and the answer.
 
-use super::{View, verdict_word};
+use super::{View, names::fit_name, verdict_word};
 use crate::report::culprit::{culprit, name, short_place};
 use crate::report::group;
 use crate::report::human;
-use crate::report::layout::{Page, Piece, piece, plain, shorten_middle, style, tight};
+use crate::report::layout::{Page, Piece, piece, plain, style, tight};
 use crate::report::model::{Group, GroupBy, Process, ProcessState, Stack};
 use crate::trend::Verdict;
 
@@ -153,7 +153,7 @@ impl Leak {
     fn write(&self, page: &mut Page, view: &View<'_>) {
         let rank = format!("#{} ", self.rank);
         let room = page.width().saturating_sub(HANG);
-        let name = shorten_middle(&self.name, room - rank.len()).into_owned();
+        let name = fit_name(&self.name, room.saturating_sub(rank.len())).into_owned();
         let place = self
             .place
             .as_ref()

@@ -5,6 +5,7 @@
 mod facts;
 mod headline;
 mod losses;
+mod names;
 mod stacks;
 
 #[cfg(test)]

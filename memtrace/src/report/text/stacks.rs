@@ -1,6 +1,6 @@
 //! A line a stack and its frames, or a line a group.
 
-use super::{View, verdict_pieces};
+use super::{View, names::fit_name, verdict_pieces};
 use crate::report::culprit::{culprit, file_name, is_plumbing, name, place, short_place};
 use crate::report::group;
 use crate::report::human;
@@ -210,7 +210,7 @@ fn columns(page: usize, rows: &[Row]) -> (usize, usize) {
 
 impl Row {
     fn write(&self, page: &mut Page, names: usize, places: usize) {
-        let name = shorten_middle(&self.name, names.saturating_sub(width(&self.mark)));
+        let name = fit_name(&self.name, names.saturating_sub(width(&self.mark)));
         let used = width(&name) + width(&self.mark);
         let place = match &self.short_place {
             Some(short) if width(&self.place) > places => shorten_middle(short, places),
