@@ -66,6 +66,11 @@ exact! {
     /// mi_malloc and its kin.
     mimalloc_own_functions: Program::c("family").build(), ["mimalloc"], "libmimalloc.so.2.0";
 
+    /// tcmalloc's operators, aligned and sized forms under its own names.
+    tcmalloc_other_functions: Program::c("family").build(), ["tcmalloc_more"], "libtcmalloc_minimal.so.4";
+    /// mimalloc's aligned, zeroing, counting, resizing and heap functions.
+    mimalloc_other_functions: Program::c("family").build(), ["mimalloc_more"], "libmimalloc.so.2.0";
+
     /// 32 threads on jemalloc, with blocks that change threads.
     threads_jemalloc: Program::c("threads").build(), ["parked"], "libjemalloc.so.2";
     /// 32 threads on mimalloc.
