@@ -4,12 +4,13 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::args::{
-    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GroupByArg,
-    OutputArgs, RunArgs, TraceArgs,
+    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GateArgs,
+    GroupByArg, OutputArgs, RunArgs, TraceArgs,
 };
 use super::plan::{
-    Allocators, ColorWhen, Cost, DoctorPlan, Format, MIN_INTERVAL, OutputPlan, Pids, Plan, Program,
-    Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS, Verbosity,
+    Allocators, ColorWhen, Cost, DoctorPlan, Format, GatePlan, MIN_INTERVAL, OutputPlan, Pids,
+    Plan, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
+    Verbosity,
 };
 use super::usage::UsageError;
 use super::values::Top;
@@ -84,12 +85,12 @@ impl TraceArgs {
         {
             return Err(UsageError::OlderThanSession { older, session });
         }
-        if let (Some(_), Some(intervals)) = (self.output.fail_on, timing.intervals())
+        let gate = self.gate.plan()?;
+        if let (Some(_), Some(intervals)) = (gate.fail_on, timing.intervals())
             && intervals < u64::from(VERDICT_INTERVALS)
         {
             return Err(UsageError::FailOnTooShort { intervals });
         }
-        let fail_on = self.output.fail_on;
         let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
         if let (Format::Profile(form), GroupBy::Function | GroupBy::Module) =
             (output.format, selection.group_by)
@@ -103,7 +104,7 @@ impl TraceArgs {
             allocators,
             cost,
             output,
-            fail_on,
+            gate,
         };
         Ok(Plan::Trace(Box::new(plan)))
     }
@@ -163,6 +164,39 @@ impl AllocatorArgs {
             prefixes: self.prefix,
             alloc_functions: self.alloc_fn,
             free_functions: self.free_fn,
+        })
+    }
+}
+
+impl GateArgs {
+    fn plan(self) -> Checked<GatePlan> {
+        let files = [
+            ("baseline", &self.baseline),
+            ("suppressions", &self.suppressions),
+            ("junit", &self.junit),
+            ("summary", &self.summary),
+        ];
+        for (option, path) in files {
+            if path
+                .as_ref()
+                .is_some_and(|path| path.as_os_str().is_empty())
+            {
+                return Err(UsageError::Empty(option));
+            }
+        }
+        let asks = self.fail_on.is_some() || self.baseline.is_some();
+        if self.suppressions.is_some() && !asks {
+            return Err(UsageError::NothingToSuppress);
+        }
+        if self.junit.is_some() && !asks {
+            return Err(UsageError::NothingToTest);
+        }
+        Ok(GatePlan {
+            fail_on: self.fail_on,
+            baseline: self.baseline,
+            suppressions: self.suppressions,
+            junit: self.junit.map(Destination::Replace),
+            summary: self.summary.map(Destination::Replace),
         })
     }
 }

@@ -34,6 +34,12 @@ Examples:
       sudo memtrace --pid 1234 --duration 1m --quiet --older 30s
   A program from its first allocation to its end; fails a test that leaks:
       sudo memtrace run --fail-on growing -- ./server --port 80
+  The same in CI, against the last release, written down for the pull request:
+      sudo memtrace run --baseline last.json --suppressions known.toml \
+          --junit leaks.xml --summary leaks.md -- ./soak-test
+  A page to look at and to send; a profile for `go tool pprof`:
+      sudo memtrace --pid 1234 --duration 5m --format html --output leak.html
+      sudo memtrace --pid 1234 --duration 5m --format pprof --output leak.pb.gz
   A busy service, at a cost of at most 3% of its CPU time:
       sudo memtrace --pid 1234 --sample-bytes 512KiB --max-overhead 3
   For a script:
@@ -58,7 +64,7 @@ Exit status:
   0  done
   1  it failed; one line on standard error says why and what to do
   2  wrong usage
-  3  --fail-on was met
+  3  --fail-on was met, or something is worse than --baseline
   `run` passes the program's own status on, and 3 only when that was 0.";
 
 pub(super) const RUN_EXAMPLES: &str = "\

@@ -44,7 +44,22 @@ pub struct TracePlan {
     /// Where reports go.
     pub output: OutputPlan,
     /// What ends in exit code 3.
+    pub gate: GatePlan,
+}
+
+/// What ends in exit code 3, and where that is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatePlan {
+    /// Growth.
     pub fail_on: Option<FailOn>,
+    /// A JSON report that nothing may be worse than.
+    pub baseline: Option<PathBuf>,
+    /// What may grow all the same.
+    pub suppressions: Option<PathBuf>,
+    /// For the outcome as JUnit XML.
+    pub junit: Option<Destination>,
+    /// For the outcome as Markdown.
+    pub summary: Option<Destination>,
 }
 
 /// What to trace.

@@ -64,7 +64,7 @@ fn defaults() {
     assert_eq!(plan.output.format, Format::Text);
     assert_eq!(plan.output.destination, Destination::Stdout);
     assert_eq!(plan.output.verbosity, Verbosity::Normal);
-    assert_eq!(plan.fail_on, None);
+    assert_eq!(plan.gate, GatePlan::default());
     assert_eq!(plan.allocators, Allocators::default());
 }
 
@@ -95,7 +95,7 @@ fn every_option() {
     assert_eq!(plan.output.verbosity, Verbosity::Verbose);
     assert_eq!(plan.output.color, ColorWhen::Never);
     assert_eq!(
-        plan.fail_on,
+        plan.gate.fail_on,
         Some(FailOn::Growing {
             bytes_per_second: 10_240
         })
@@ -209,6 +209,8 @@ fn complaints() {
         "-p 1 -q -v",
         "-p 1 --format xml",
         "-p 1 --format svg --group-by function",
+        "-p 1 --suppressions s.toml",
+        "-p 1 --junit j.xml --summary s.md",
         "-p 1 --intervall 5s",
         "doctor --format ndjson",
         "completions tcsh",
@@ -227,6 +229,8 @@ fn empty_values() {
     for (option, name) in [
         ("--output=", "output"),
         ("--prefix=", "prefix"),
+        ("--baseline=", "baseline"),
+        ("--junit=", "junit"),
         ("-O=", "object"),
     ] {
         let text = complaint(&format!("-p 1 {option}"));

@@ -1,6 +1,7 @@
 //! The subcommands: wiring only.
 
 mod doctor;
+mod gate;
 mod libraries;
 mod root;
 mod trace;

@@ -4,23 +4,28 @@
 //! recording and a live session print the same. [`profile`] is the neutral form of a report that the
 //! profile formats are made of. [`group`] sums stacks. [`reporter`] writes
 //! them through [`output`], the only module here that does I/O. [`doctor`] is the other report: what this machine can do.
+pub mod baseline;
 pub mod csv;
 pub mod culprit;
 pub mod doctor;
 pub mod flamegraph;
 pub mod folded;
+pub mod gate;
 pub mod group;
 pub mod html;
 pub mod human;
 pub mod json;
+pub mod junit;
 pub mod layout;
 pub mod loss_names;
+pub mod markdown;
 pub mod model;
 pub mod output;
 pub mod pprof;
 pub mod profile;
 pub mod reporter;
 pub mod speedscope;
+pub mod suppress;
 pub mod text;
 
 #[cfg(test)]

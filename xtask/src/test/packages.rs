@@ -16,6 +16,9 @@ pub const TESTS: &[&str] = &[
     "redis-server",
     "redis-tools",
     "python3",
+    "golang-go",
+    "chromium",
+    "chromium-driver",
 ];
 
 /// For `cargo check` on the other architecture: zstd's C source is compiled on the way.
