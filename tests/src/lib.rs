@@ -28,6 +28,7 @@ mod process;
 mod program;
 mod report;
 mod target;
+mod tmux;
 mod tracer;
 mod truth;
 
@@ -37,6 +38,7 @@ pub use process::{Ended, Running, deadline};
 pub use program::{Program, line_of, preload, target_dir};
 pub use report::{Coverage, Frame, NotShown, Process, Report, Stack};
 pub use target::Target;
+pub use tmux::Tmux;
 pub use tracer::{Tracer, memtrace, memtrace_bin};
 pub use truth::{Site, Truth, assert_exact, assert_stacks_reach, site_stacks};
 

@@ -54,6 +54,13 @@ pub enum Command {
     /// (128 + signal); when that is 0 and --fail-on was met, the exit status is 3.
     #[command(override_usage = help::RUN_USAGE, after_help = help::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Watch processes and stacks on the terminal
+    ///
+    /// Sort, filter, open a stack, freeze, mark, write a snapshot; ? tells the keys. The screen stays
+    /// when the process ends, until q.
+    #[command(override_usage = help::TOP_USAGE, after_help = help::TOP_EXAMPLES)]
+    #[command(mut_args(help::of_top))]
+    Top(Box<TopArgs>),
     /// Tell what this machine can do, what is missing and how to mend it
     ///
     /// Looks at the kernel, privileges, BTF and security settings. With --pid also at that
@@ -71,7 +78,7 @@ pub enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// The page of this command; memtrace's own when left out
-        #[arg(value_name = "COMMAND", value_parser = ["run", "doctor", "completions", "man"])]
+        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "doctor", "completions", "man"])]
         command: Option<String>,
     },
 }
@@ -86,6 +93,19 @@ pub struct RunArgs {
     /// The program and its arguments, after --
     #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Process to trace; give it again or separate with commas for more
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
+    #[arg(help_heading = "Target", allow_negative_numbers = true)]
+    pub pid: Vec<u32>,
+
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Options of every tracing command.

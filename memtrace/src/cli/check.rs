@@ -19,7 +19,7 @@ use crate::report::model::GroupBy;
 use crate::report::output::Destination;
 use crate::report::profile::ProfileForm;
 
-type Checked<T> = Result<T, UsageError>;
+pub(super) type Checked<T> = Result<T, UsageError>;
 
 impl Cli {
     /// Makes the plan.
@@ -29,6 +29,7 @@ impl Cli {
     pub fn plan(self) -> Checked<Plan> {
         match self.command {
             Some(Command::Run(run)) => run.plan(),
+            Some(Command::Top(top)) => top.plan(),
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
             Some(Command::Man { command }) => Ok(Plan::Man(command)),
@@ -38,7 +39,7 @@ impl Cli {
     }
 }
 
-fn once(pids: Vec<u32>) -> Vec<Tgid> {
+pub(super) fn once(pids: Vec<u32>) -> Vec<Tgid> {
     let mut seen = Vec::with_capacity(pids.len());
     for pid in pids.into_iter().map(Tgid) {
         if !seen.contains(&pid) {
@@ -63,6 +64,10 @@ impl RunArgs {
 
 impl TraceArgs {
     fn plan(self, target: TargetPlan) -> Checked<Plan> {
+        Ok(Plan::Trace(Box::new(self.trace(target)?)))
+    }
+
+    pub(super) fn trace(self, target: TargetPlan) -> Checked<TracePlan> {
         let timing = timing(self.interval, self.duration, self.count)?;
         let selection = Selection {
             top: self.top.unwrap_or_else(|| default_top(self.output.format)),
@@ -97,7 +102,7 @@ impl TraceArgs {
         {
             return Err(UsageError::GroupsInProfile(form.name()));
         }
-        let plan = TracePlan {
+        Ok(TracePlan {
             target,
             timing,
             selection,
@@ -105,8 +110,7 @@ impl TraceArgs {
             cost,
             output,
             gate,
-        };
-        Ok(Plan::Trace(Box::new(plan)))
+        })
     }
 }
 

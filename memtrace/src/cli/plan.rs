@@ -20,6 +20,8 @@ use crate::report::text::TextOptions;
 pub enum Plan {
     /// Trace and report.
     Trace(Box<TracePlan>),
+    /// Trace and watch on the terminal.
+    Top(Box<TopPlan>),
     /// Look at the machine.
     Doctor(DoctorPlan),
     /// Print a completion script.
@@ -60,6 +62,15 @@ pub struct GatePlan {
     pub junit: Option<Destination>,
     /// For the outcome as Markdown.
     pub summary: Option<Destination>,
+}
+
+/// One session watched on the terminal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopPlan {
+    /// What to trace, when and how.
+    pub trace: TracePlan,
+    /// The file for snapshots; else one with a name of its own in the working directory.
+    pub snapshot: Option<PathBuf>,
 }
 
 /// What to trace.

@@ -102,6 +102,39 @@ fn every_option() {
     );
 }
 
+// `top` keeps more stacks, --output is its snapshots' file, and what is about printed reports is refused.
+#[test]
+fn top_plans() {
+    let plan = |text: &str| match line(text) {
+        Ok(Plan::Top(plan)) => *plan,
+        other => panic!("{text}: {other:?}"),
+    };
+    let top = plan("top -p 1,2 -i 1s");
+    assert_eq!(top.trace.selection.top.limit(), Some(500));
+    assert_eq!(
+        (top.trace.timing.interval, top.snapshot),
+        (Duration::from_secs(1), None)
+    );
+    let top = plan("top -p 1 -T all --output x.json");
+    assert_eq!(top.trace.selection.top, Top::All);
+    assert_eq!(top.snapshot, Some("x.json".into()));
+    assert!(complaint("top").contains("--pid"));
+    for option in [
+        "--format json",
+        "--group-by module",
+        "-q",
+        "-v",
+        "--fail-on growing",
+        "--baseline b.json",
+        "--suppressions s.toml",
+        "--junit j.xml",
+        "--summary s.md",
+    ] {
+        let text = complaint(&format!("top -p 1 {option}"));
+        assert!(text.contains("printed reports"), "{text}");
+    }
+}
+
 // The program's own options are never memtrace's, with -- and without.
 #[test]
 fn run_passes_arguments_on() {
@@ -251,6 +284,7 @@ fn helps() {
         ("help_short", "-h"),
         ("help_long", "--help"),
         ("help_run_short", "run -h"),
+        ("help_top", "top -h"),
         ("help_doctor", "doctor -h"),
         ("help_completions", "completions -h"),
         ("help_man", "man -h"),

@@ -72,6 +72,9 @@ pub enum UsageError {
          --output FILE, or into a pipe"
     )]
     BinaryToTerminal(&'static str),
+    /// An option of printed reports, given to `top`.
+    #[error("--{0} is about printed reports: leave it out with top; `w` there writes JSON")]
+    NotOnAScreen(&'static str),
     /// An empty name.
     #[error("--{0} is empty")]
     Empty(&'static str),

@@ -110,6 +110,7 @@ impl Tracing<'_> {
                 }
                 Wake::Signal(signal) => self.signalled(signal),
                 Wake::AllEnded => break,
+                Wake::Bell => {}
             }
         }
         self.finish()
@@ -289,7 +290,7 @@ fn wait_for_child(child: &Launched, signals: &mut Signals) -> anyhow::Result<Wak
     }
 }
 
-fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
+pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
     let (min_size, max_size) = plan.selection.sizes.bounds();
     let (min_asked, max_asked) = plan.selection.sizes.asked();
     let targets = match &plan.target {

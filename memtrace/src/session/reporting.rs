@@ -193,7 +193,7 @@ impl Session {
         }
     }
 
-    fn images(&self) -> impl Iterator<Item = (&Image, ProcessState)> {
+    pub(super) fn images(&self) -> impl Iterator<Item = (&Image, ProcessState)> {
         let traced = self
             .traced
             .iter()

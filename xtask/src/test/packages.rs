@@ -19,6 +19,7 @@ pub const TESTS: &[&str] = &[
     "golang-go",
     "chromium",
     "chromium-driver",
+    "tmux",
 ];
 
 /// For `cargo check` on the other architecture: zstd's C source is compiled on the way.
