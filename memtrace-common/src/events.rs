@@ -16,6 +16,8 @@ pub enum EventKind {
     Fork = 4,
     /// [`MappingEvent`]: an executable mapping was made or asked for.
     Mapping = 5,
+    /// [`OomEvent`]: the kernel chose a process to kill.
+    Oom = 16,
 }
 
 /// Head of every record.
@@ -86,6 +88,22 @@ pub struct MappingEvent {
     pub text_slot: u32,
 }
 
+/// Bytes of the `oom:mark_victim` record that are passed on; the longest known one has 88.
+pub const OOM_RECORD_BYTES: usize = 160;
+
+/// A victim of the out-of-memory killer.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OomEvent {
+    /// Common head: the process whose allocation failed, which often is not the victim; `space`
+    /// is the victim's when it is traced, else 0.
+    pub header: EventHeader,
+    /// That process's name.
+    pub comm: [u8; 16],
+    /// The tracepoint's record, to be read by the event's format file.
+    pub record: [u8; OOM_RECORD_BYTES],
+}
+
 /// Size of the largest record.
 pub const MAX_EVENT_BYTES: usize = size_of::<ContextHeader>() + STACK_COPY_BYTES;
 
@@ -93,6 +111,7 @@ const _: () = assert!(size_of::<EventHeader>() == 32);
 const _: () = assert!(size_of::<ContextHeader>() == 88);
 const _: () = assert!(size_of::<LifecycleEvent>() == 48);
 const _: () = assert!(size_of::<MappingEvent>() == 40);
+const _: () = assert!(size_of::<OomEvent>() == 48 + OOM_RECORD_BYTES);
 
 /// Offset of `pid` in the `task:task_newtask` record.
 pub const NEWTASK_PID_OFFSET: usize = 8;
@@ -100,5 +119,7 @@ pub const NEWTASK_PID_OFFSET: usize = 8;
 pub const NEWTASK_FLAGS_OFFSET: usize = 32;
 /// Offset of `old_pid` in the `sched:sched_process_exec` record.
 pub const EXEC_OLD_PID_OFFSET: usize = 16;
+/// Offset of `pid` in the `oom:mark_victim` record.
+pub const OOM_PID_OFFSET: usize = 8;
 /// Offset of `prot` in the `syscalls:sys_enter_mmap` record.
 pub const MMAP_PROT_OFFSET: usize = 32;

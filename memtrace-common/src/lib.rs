@@ -12,7 +12,7 @@ pub mod thread;
 pub mod weight;
 
 pub use counters::{COUNTERS, Counter};
-pub use events::{ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent};
+pub use events::{ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent, OomEvent};
 pub use heap::{
     Context, ContextKey, Function, LiveKey, LiveValue, Sampling, Settings, Target, TextTable,
 };

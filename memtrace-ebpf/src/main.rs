@@ -12,6 +12,7 @@ mod context;
 mod heap;
 mod lifecycle;
 mod maps;
+mod oom;
 mod registers;
 mod sampling;
 mod thread;
@@ -142,6 +143,13 @@ fn mmap_file(ctx: FEntryContext) -> u32 {
 #[tracepoint]
 fn sys_enter_mmap(ctx: TracePointContext) -> u32 {
     lifecycle::mmap(&ctx);
+    0
+}
+
+/// `oom:mark_victim`.
+#[tracepoint]
+fn mark_victim(ctx: TracePointContext) -> u32 {
+    oom::mark_victim(&ctx);
     0
 }
 

@@ -16,5 +16,4 @@ pub mod stream;
 pub mod symbolize;
 pub mod target;
 pub mod trend;
-pub mod tui;
 pub mod unwind;

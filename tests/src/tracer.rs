@@ -92,6 +92,29 @@ impl Tracer {
         self.running.stderr_has("memtrace: tracing")
     }
 
+    /// The first file in a folder whose name has this word in it.
+    #[track_caller]
+    pub fn wait_for_file(&mut self, folder: &std::path::Path, word: &str) -> PathBuf {
+        let until = deadline(60);
+        loop {
+            let entries = std::fs::read_dir(folder).into_iter().flatten();
+            let mut paths = entries.map(|entry| entry.unwrap().path());
+            let is = |path: &PathBuf| {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                name.contains(word) && !name.starts_with('.')
+            };
+            if let Some(found) = paths.find(is) {
+                return found;
+            }
+            assert!(
+                std::time::Instant::now() < until && self.is_running(),
+                "no file with {word} in {}",
+                folder.display()
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// memtrace's own pid.
     pub fn pid(&self) -> u32 {
         self.running.pid()

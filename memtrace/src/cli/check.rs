@@ -4,13 +4,12 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::args::{
-    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GateArgs,
-    GroupByArg, OutputArgs, RunArgs, TraceArgs,
+    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GroupByArg,
+    OutputArgs, RunArgs, TraceArgs, WatchArgs,
 };
 use super::plan::{
-    Allocators, ColorWhen, Cost, DoctorPlan, Format, GatePlan, MIN_INTERVAL, OutputPlan, Pids,
-    Plan, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
-    Verbosity,
+    Allocators, ColorWhen, Cost, DoctorPlan, Format, MIN_INTERVAL, OutputPlan, Pids, Plan, Program,
+    Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS, Verbosity, WatchPlan,
 };
 use super::usage::UsageError;
 use super::values::Top;
@@ -19,7 +18,7 @@ use crate::report::model::GroupBy;
 use crate::report::output::Destination;
 use crate::report::profile::ProfileForm;
 
-pub(super) type Checked<T> = Result<T, UsageError>;
+type Checked<T> = Result<T, UsageError>;
 
 impl Cli {
     /// Makes the plan.
@@ -29,7 +28,6 @@ impl Cli {
     pub fn plan(self) -> Checked<Plan> {
         match self.command {
             Some(Command::Run(run)) => run.plan(),
-            Some(Command::Top(top)) => top.plan(),
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
             Some(Command::Man { command }) => Ok(Plan::Man(command)),
@@ -39,7 +37,7 @@ impl Cli {
     }
 }
 
-pub(super) fn once(pids: Vec<u32>) -> Vec<Tgid> {
+fn once(pids: Vec<u32>) -> Vec<Tgid> {
     let mut seen = Vec::with_capacity(pids.len());
     for pid in pids.into_iter().map(Tgid) {
         if !seen.contains(&pid) {
@@ -64,10 +62,6 @@ impl RunArgs {
 
 impl TraceArgs {
     fn plan(self, target: TargetPlan) -> Checked<Plan> {
-        Ok(Plan::Trace(Box::new(self.trace(target)?)))
-    }
-
-    pub(super) fn trace(self, target: TargetPlan) -> Checked<TracePlan> {
         let timing = timing(self.interval, self.duration, self.count)?;
         let selection = Selection {
             top: self.top.unwrap_or_else(|| default_top(self.output.format)),
@@ -90,27 +84,30 @@ impl TraceArgs {
         {
             return Err(UsageError::OlderThanSession { older, session });
         }
-        let gate = self.gate.plan()?;
-        if let (Some(_), Some(intervals)) = (gate.fail_on, timing.intervals())
+        if let (Some(_), Some(intervals)) = (self.output.fail_on, timing.intervals())
             && intervals < u64::from(VERDICT_INTERVALS)
         {
             return Err(UsageError::FailOnTooShort { intervals });
         }
+        let fail_on = self.output.fail_on;
+        let watch = self.watch.plan()?;
         let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
         if let (Format::Profile(form), GroupBy::Function | GroupBy::Module) =
             (output.format, selection.group_by)
         {
             return Err(UsageError::GroupsInProfile(form.name()));
         }
-        Ok(TracePlan {
+        let plan = TracePlan {
             target,
             timing,
             selection,
             allocators,
             cost,
+            watch,
             output,
-            gate,
-        })
+            fail_on,
+        };
+        Ok(Plan::Trace(Box::new(plan)))
     }
 }
 
@@ -172,35 +169,26 @@ impl AllocatorArgs {
     }
 }
 
-impl GateArgs {
-    fn plan(self) -> Checked<GatePlan> {
-        let files = [
-            ("baseline", &self.baseline),
-            ("suppressions", &self.suppressions),
-            ("junit", &self.junit),
-            ("summary", &self.summary),
-        ];
-        for (option, path) in files {
-            if path
-                .as_ref()
-                .is_some_and(|path| path.as_os_str().is_empty())
-            {
-                return Err(UsageError::Empty(option));
-            }
+impl WatchArgs {
+    fn plan(self) -> Checked<WatchPlan> {
+        if self
+            .incidents
+            .as_ref()
+            .is_some_and(|path| path.as_os_str().is_empty())
+        {
+            return Err(UsageError::Empty("incidents"));
         }
-        let asks = self.fail_on.is_some() || self.baseline.is_some();
-        if self.suppressions.is_some() && !asks {
-            return Err(UsageError::NothingToSuppress);
+        if self
+            .runtime_socket
+            .iter()
+            .any(|path| path.as_os_str().is_empty())
+        {
+            return Err(UsageError::Empty("runtime-socket"));
         }
-        if self.junit.is_some() && !asks {
-            return Err(UsageError::NothingToTest);
-        }
-        Ok(GatePlan {
-            fail_on: self.fail_on,
-            baseline: self.baseline,
-            suppressions: self.suppressions,
-            junit: self.junit.map(Destination::Replace),
-            summary: self.summary.map(Destination::Replace),
+        Ok(WatchPlan {
+            thresholds: self.threshold,
+            incidents: self.incidents,
+            sockets: self.runtime_socket,
         })
     }
 }

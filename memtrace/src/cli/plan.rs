@@ -14,14 +14,13 @@ use crate::report::output::Destination;
 use crate::report::profile::ProfileForm;
 use crate::report::reporter::Form;
 use crate::report::text::TextOptions;
+use crate::session::thresholds::Thresholds;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Plan {
     /// Trace and report.
     Trace(Box<TracePlan>),
-    /// Trace and watch on the terminal.
-    Top(Box<TopPlan>),
     /// Look at the machine.
     Doctor(DoctorPlan),
     /// Print a completion script.
@@ -43,34 +42,12 @@ pub struct TracePlan {
     pub allocators: Allocators,
     /// What tracing may cost.
     pub cost: Cost,
+    /// What memory limits are watched for.
+    pub watch: WatchPlan,
     /// Where reports go.
     pub output: OutputPlan,
     /// What ends in exit code 3.
-    pub gate: GatePlan,
-}
-
-/// What ends in exit code 3, and where that is written down.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GatePlan {
-    /// Growth.
     pub fail_on: Option<FailOn>,
-    /// A JSON report that nothing may be worse than.
-    pub baseline: Option<PathBuf>,
-    /// What may grow all the same.
-    pub suppressions: Option<PathBuf>,
-    /// For the outcome as JUnit XML.
-    pub junit: Option<Destination>,
-    /// For the outcome as Markdown.
-    pub summary: Option<Destination>,
-}
-
-/// One session watched on the terminal.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TopPlan {
-    /// What to trace, when and how.
-    pub trace: TracePlan,
-    /// The file for snapshots; else one with a name of its own in the working directory.
-    pub snapshot: Option<PathBuf>,
 }
 
 /// What to trace.
@@ -198,6 +175,17 @@ pub struct Cost {
     pub live_entries: NonZeroU32,
     /// Size of the ring buffer.
     pub ring_bytes: RingBytes,
+}
+
+/// What memory limits are watched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchPlan {
+    /// Shares of the limit whose crossing is told.
+    pub thresholds: Thresholds,
+    /// Where incidents are written.
+    pub incidents: Option<PathBuf>,
+    /// Sockets of container runtimes; empty: the usual ones.
+    pub sockets: Vec<PathBuf>,
 }
 
 /// Where reports go and how they look.

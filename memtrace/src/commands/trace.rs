@@ -4,25 +4,26 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::{gate, libraries, root};
+use super::{libraries, root};
 use crate::{
     cli::{
         exit::Exit,
         plan::{Allocators, Program, TargetPlan, Timing, TracePlan, Verbosity},
         terminal,
+        values::FailOn,
     },
     id::Tgid,
     probe::KernelOptions,
     report::{
-        gate::{Gate, Outcome},
-        group, human,
-        model::{Filters, GroupBy, Overhead, Report, Target},
+        group, human, incident,
+        model::{Filters, GroupBy, Overhead, Target},
         output::Delivery,
         profile::{Series, UsageHistory},
         reporter::Reporter,
     },
     session::{Arrived, Launched, Session, SessionOptions, Signals, Taken, Wake},
     target::family::CustomFunctions,
+    trend::Verdict,
 };
 
 /// Above this share of the target's CPU time a warning is due, limit or not.
@@ -33,7 +34,6 @@ const WARN_CORE: f64 = 0.05;
 /// Traces until the target ends, the time is up, or a signal.
 pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
     plan.output.destination.check()?;
-    let gate = gate::load(&plan.gate)?;
     root::require_privileges()?;
     root::require_host_pids()?;
     root::require_tracefs()?;
@@ -44,6 +44,10 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
         TargetPlan::Pids(_) => None,
     };
     let session = Session::new(options(plan)?)?;
+    let incidents = match &plan.watch.incidents {
+        Some(path) => Some(incident::Directory::open(path)?),
+        None => None,
+    };
     let reporter = Reporter::new(
         plan.output.form(terminal::text_options(&plan.output)),
         plan.output.destination.clone(),
@@ -55,9 +59,8 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
         child,
         reporter,
         usage: UsageHistory::default(),
-        gate,
+        incidents,
         fail_on_met: false,
-        outcome: None,
         warned: false,
         stop: false,
     };
@@ -71,10 +74,8 @@ struct Tracing<'a> {
     child: Option<Launched>,
     reporter: Reporter,
     usage: UsageHistory,
-    gate: Gate,
+    incidents: Option<incident::Directory>,
     fail_on_met: bool,
-    /// What the gate says, and about which report.
-    outcome: Option<(Outcome, Report)>,
     warned: bool,
     stop: bool,
 }
@@ -109,8 +110,8 @@ impl Tracing<'_> {
                     }
                 }
                 Wake::Signal(signal) => self.signalled(signal),
+                Wake::Incident => self.incidents()?,
                 Wake::AllEnded => break,
-                Wake::Bell => {}
             }
         }
         self.finish()
@@ -167,6 +168,28 @@ impl Tracing<'_> {
         Ok(())
     }
 
+    /// Writes and prints what happened, before anything else: memtrace may be killed next.
+    fn incidents(&mut self) -> anyhow::Result<()> {
+        for incident in self.session.take_incidents() {
+            let written = self.incidents.as_mut().map(|to| to.write(&incident));
+            if !self.is_quiet() {
+                for line in incident::lines(&incident) {
+                    eprintln!("memtrace: {line}");
+                }
+            }
+            match written {
+                Some(Ok(path)) if !self.is_quiet() => {
+                    eprintln!("memtrace:   written to {}", path.display());
+                }
+                // The disk may have room again at the next one; tracing goes on.
+                Some(Err(error)) => eprintln!("memtrace: {error}"),
+                _ => {}
+            }
+        }
+        self.notices();
+        Ok(())
+    }
+
     fn notices(&mut self) {
         for notice in self.session.take_notices() {
             if !self.is_quiet() {
@@ -178,16 +201,18 @@ impl Tracing<'_> {
     fn report(&mut self, last: bool, show: bool) -> anyhow::Result<()> {
         let grouped = self.plan.selection.group_by != GroupBy::Stack;
         let top = self.plan.selection.top.limit();
-        // The last report counts: a warm-up may look like growth for a while.
-        let judges = last && self.judges();
-        let whole = grouped || judges;
-        let mut taken = self.session.report(if whole { None } else { top }, last)?;
-        if judges {
-            let outcome = self.gate.judge(&taken.report);
-            self.fail_on_met = outcome.failed();
-            self.outcome = Some((outcome, taken.report.clone()));
+        let mut taken = self
+            .session
+            .report(if grouped { None } else { top }, last)?;
+        if let Some(FailOn::Growing { bytes_per_second }) = self.plan.fail_on {
+            let least = bytes_per_second as f64;
+            // The last report counts: a warm-up may look like growth for a while.
+            self.fail_on_met = taken.fastest_growing.is_some_and(|rate| rate >= least);
+            self.fail_on_met |= taken.report.processes.iter().any(|process| {
+                process.verdict == Verdict::Growing && process.growth_bytes_per_second >= least
+            });
         }
-        if whole {
+        if grouped {
             group::apply(&mut taken.report, self.plan.selection.group_by, top);
         }
         self.warn_of_cost(&taken.report.overhead);
@@ -198,11 +223,6 @@ impl Tracing<'_> {
             self.stop |= delivery == Delivery::ReaderGone;
         }
         Ok(())
-    }
-
-    /// Whether every stack of the last report is to be looked at.
-    fn judges(&self) -> bool {
-        self.gate.is_set() || self.plan.gate.summary.is_some()
     }
 
     /// What the session knows of the past, where the format shows it.
@@ -247,19 +267,11 @@ impl Tracing<'_> {
     /// The last report, and how to end.
     fn finish(mut self) -> anyhow::Result<Exit> {
         self.notices();
-        let show = !self.stop || self.child.is_none();
-        if show || self.judges() {
-            self.report(true, show)?;
+        if !self.stop || self.child.is_none() {
+            self.report(true, true)?;
         }
         self.session.detach();
-        let delivered = match self.outcome.take() {
-            Some((outcome, report)) => {
-                gate::deliver(&self.plan.gate, &outcome, &report, self.is_quiet())
-            }
-            None => Ok(()),
-        };
         let Some(child) = &mut self.child else {
-            delivered?;
             return Ok(if self.fail_on_met {
                 Exit::FailOnMet
             } else {
@@ -272,9 +284,7 @@ impl Tracing<'_> {
                 child.signal(signal.number);
             }
         }
-        let status = child.wait()?;
-        delivered?;
-        Ok(Exit::of_run(status, self.fail_on_met))
+        Ok(Exit::of_run(child.wait()?, self.fail_on_met))
     }
 }
 
@@ -290,7 +300,7 @@ fn wait_for_child(child: &Launched, signals: &mut Signals) -> anyhow::Result<Wak
     }
 }
 
-pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
+fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
     let (min_size, max_size) = plan.selection.sizes.bounds();
     let (min_asked, max_asked) = plan.selection.sizes.asked();
     let targets = match &plan.target {
@@ -321,6 +331,8 @@ pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
         max_overhead: plan.cost.max_overhead.map(|percent| percent.fraction()),
         custom: custom(&plan.allocators)?,
         objects: plan.allocators.objects.clone(),
+        thresholds: plan.watch.thresholds.clone(),
+        sockets: plan.watch.sockets.clone(),
     })
 }
 

@@ -164,6 +164,7 @@ impl KernelSide {
         {
             self.attach_tracepoint("syscalls", "sys_enter_mmap")?;
         }
+        self.attach_tracepoint("oom", "mark_victim")?;
         Ok(())
     }
 

@@ -22,5 +22,5 @@ pub use features::Features;
 pub use handle::{Counters, KernelOptions, KernelSide};
 pub use map_log::{LoggedMapping, MapLog};
 pub use seccomp::{Confinement, ReturnProbes};
-pub use tracefs::{check_tracepoints, provide_tracefs, tracefs};
+pub use tracefs::{check_tracepoints, event_format, provide_tracefs, tracefs};
 pub use trial::{MapKind, try_map};

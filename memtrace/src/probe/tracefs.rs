@@ -6,7 +6,7 @@ use std::{
 };
 
 use memtrace_common::events::{
-    EXEC_OLD_PID_OFFSET, MMAP_PROT_OFFSET, NEWTASK_FLAGS_OFFSET, NEWTASK_PID_OFFSET,
+    EXEC_OLD_PID_OFFSET, MMAP_PROT_OFFSET, NEWTASK_FLAGS_OFFSET, NEWTASK_PID_OFFSET, OOM_PID_OFFSET,
 };
 
 use super::ProbeError;
@@ -16,11 +16,12 @@ const REMEDY: &str = "tracefs is not mounted, or not readable: run memtrace as r
      /sys/kernel/tracing`";
 
 /// The tracepoints that memtrace attaches to, with the fields that it reads.
-const FIELDS: [(&str, &str, usize); 4] = [
+const FIELDS: [(&str, &str, usize); 5] = [
     ("task/task_newtask", "pid", NEWTASK_PID_OFFSET),
     ("task/task_newtask", "clone_flags", NEWTASK_FLAGS_OFFSET),
     ("sched/sched_process_exec", "old_pid", EXEC_OLD_PID_OFFSET),
     ("syscalls/sys_enter_mmap", "prot", MMAP_PROT_OFFSET),
+    ("oom/mark_victim", "pid", OOM_PID_OFFSET),
 ];
 
 /// Where tracefs is mounted and can be read, below the root of a machine (`/`, or a test's tree).
@@ -83,6 +84,13 @@ pub fn check_tracepoints(root: &Path) -> Result<(), ProbeError> {
         }
     }
     Ok(())
+}
+
+/// The text of an event's format file, `category/name`.
+#[must_use]
+pub fn event_format(root: &Path, event: &str) -> Option<String> {
+    let path = tracefs(root)?.join("events").join(event).join("format");
+    fs::read_to_string(path).ok()
 }
 
 /// Offset of a field in an event's format file.

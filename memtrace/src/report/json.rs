@@ -91,6 +91,7 @@ mod tests {
             pod: None,
             namespace: None,
             image: None,
+            ..Container::default()
         });
         group::apply(&mut report, GroupBy::Function, None);
         let mut names = Vec::new();

@@ -4,7 +4,7 @@
 //! else.
 
 /// What user space lost.
-pub const LOSSES: [&str; 8] = [
+pub const LOSSES: [&str; 9] = [
     "records_undecodable",
     "stacks_refused",
     "ledger_rows_dropped",
@@ -13,6 +13,7 @@ pub const LOSSES: [&str; 8] = [
     "ended_images_dropped",
     "probes_moved",
     "probes_refused",
+    "incidents_dropped",
 ];
 
 /// What user space counts and loses nothing by.

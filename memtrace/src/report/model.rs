@@ -186,8 +186,8 @@ pub struct Process {
     pub seconds_to_limit: Option<f64>,
 }
 
-/// Identity of a container.
-#[derive(Clone, Debug, Serialize)]
+/// Identity of a container, or of a service of systemd's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Container {
     /// docker, containerd, cri-o, podman, systemd, …
     pub runtime: String,
@@ -201,6 +201,31 @@ pub struct Container {
     pub namespace: Option<String>,
     /// Image.
     pub image: Option<String>,
+    /// The pod's uid, which its cgroup path has.
+    pub pod_uid: Option<String>,
+    /// The pod's quality of service: guaranteed, burstable or best-effort.
+    pub qos: Option<&'static str>,
+    /// Labels, as the runtime has them; bounded.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Container {
+    /// In one line: `shop/cart-7d/app (containerd 3f2504e04f89)`, or what is known of that.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let is_hex = self.id.len() >= 32 && self.id.bytes().all(|b| b.is_ascii_hexdigit());
+        let short: String = self.id.chars().take(if is_hex { 12 } else { 64 }).collect();
+        let name = self.name.as_deref().unwrap_or(&short);
+        let place = match (&self.namespace, &self.pod) {
+            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}/{name}"),
+            (None, Some(pod)) => format!("{pod}/{name}"),
+            _ => name.to_owned(),
+        };
+        if name == short {
+            return format!("{place} ({})", self.runtime);
+        }
+        format!("{place} ({} {short})", self.runtime)
+    }
 }
 
 /// One stack's account.

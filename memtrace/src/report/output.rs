@@ -133,7 +133,8 @@ fn regular(path: &Path) -> io::Result<Option<PathBuf>> {
     }
 }
 
-fn replace(path: &Path, report: &[u8]) -> io::Result<()> {
+/// Writes a file whole or not at all: beside it, synchronized, renamed.
+pub(super) fn replace(path: &Path, report: &[u8]) -> io::Result<()> {
     let Some(path) = regular(path)? else {
         return OpenOptions::new().write(true).open(path)?.write_all(report);
     };

@@ -1,75 +1,60 @@
 //! The memory limit that applies to a process, and what is used of it.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use crate::{id::Tgid, target::process::ProcFs};
+use crate::{
+    id::Tgid,
+    target::{
+        cgroup::{self, CgroupFs, Effective, Group},
+        process::ProcFs,
+    },
+};
 
 /// Limit and usage of the memory cgroup; nothing where there is none or it has no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
+    /// The smallest limit of the group and those above.
     pub limit: Option<u64>,
+    /// Bytes counted against that limit.
     pub usage: Option<u64>,
+    /// Bytes of `usage` that the kernel gives back before it kills.
+    pub reclaimable: u64,
+    /// The group that has the limit.
+    pub limited: Option<Group>,
+    /// The process's own group.
+    pub group: Option<Group>,
 }
 
-/// No limit, as cgroup v1 writes it: the largest number of bytes in whole pages.
-const UNLIMITED: u64 = 1 << 62;
-
-/// Reads the innermost limit; the files of either cgroup version. `root` is that of the machine's
-/// files, `/` outside of tests.
-pub(crate) fn read(proc: &ProcFs, root: &Path, tgid: Tgid) -> Memory {
-    let text = fs::read_to_string(proc.process(tgid).join("cgroup")).unwrap_or_default();
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else {
-            continue;
-        };
-        let relative = path.trim_start_matches('/');
-        let memory = if controllers.split(',').any(|name| name == "memory") {
-            files(
-                &root.join("sys/fs/cgroup/memory").join(relative),
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-            )
-        } else if controllers.is_empty() {
-            files(
-                &root.join("sys/fs/cgroup").join(relative),
-                "memory.max",
-                "memory.current",
-            )
-        } else {
-            continue;
-        };
-        if memory.limit.is_some() {
-            return memory;
-        }
+impl Memory {
+    /// Bytes that can still be used before the limit is met.
+    pub fn remaining(&self) -> Option<u64> {
+        let used = self.usage?.saturating_sub(self.reclaimable);
+        Some(self.limit?.saturating_sub(used))
     }
-    Memory::default()
 }
 
-fn files(directory: &Path, limit: &str, usage: &str) -> Memory {
-    let number = |name: &str| {
-        fs::read_to_string(directory.join(name))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+/// Reads the limit that a process meets first; the files of either cgroup version. `root` is that
+/// of the machine's files, `/` outside of tests.
+pub(crate) fn read(proc: &ProcFs, root: &Path, tgid: Tgid) -> Memory {
+    let Some(group) = CgroupFs::new(root).group_of(proc, tgid) else {
+        return Memory::default();
     };
-    let limit = number(limit).filter(|limit| *limit < UNLIMITED);
+    of_group(group)
+}
+
+fn of_group(group: Group) -> Memory {
+    let effective = group.effective();
+    let reclaimable = effective.as_ref().and_then(|e| e.group.inactive_file());
     Memory {
-        limit,
-        usage: limit.and_then(|_| number(usage)),
+        limit: effective.as_ref().map(|e| e.limit),
+        usage: effective.as_ref().map(|e| e.usage),
+        reclaimable: reclaimable.unwrap_or(0),
+        limited: effective.map(|Effective { group, .. }| group),
+        group: Some(group),
     }
 }
 
 /// Bytes the machine can still give.
 pub(crate) fn machine_available(root: &Path) -> Option<u64> {
-    let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.split_ascii_whitespace()
-        .next()?
-        .parse::<u64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    cgroup::machine(root).1
 }

@@ -39,6 +39,7 @@ impl Session {
             self.images_dropped,
             self.probes_moved,
             self.probes_refused,
+            self.incidents_dropped(),
         ];
         for (name, value) in loss_names::LOSSES.into_iter().zip(lost) {
             if value != 0 {

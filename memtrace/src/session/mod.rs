@@ -10,23 +10,26 @@ mod attach;
 mod collect;
 mod contexts;
 mod evict;
+mod incident;
 mod jit;
 mod late;
 mod launch;
 pub(crate) mod limits;
 mod losses;
 mod mappings;
+mod oom;
 mod overhead;
 mod process;
 mod recall;
 mod reporting;
 mod seccomp;
-mod series;
 mod signals;
+pub mod thresholds;
+mod usage;
 
 use std::{
     collections::HashSet,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::AsFd as _,
     time::{Duration, Instant},
 };
 
@@ -49,6 +52,8 @@ use crate::{
     stream::{Event, Stream},
     symbolize::Symbolizer,
     target::{
+        cgroup::CgroupFs,
+        container::names::{Names, Sockets},
         discover::Discoverer,
         family::CustomFunctions,
         process::{ProcFs, ProcessError},
@@ -82,6 +87,10 @@ pub struct SessionOptions {
     pub custom: CustomFunctions,
     /// Search only these objects; empty: all.
     pub objects: Vec<std::path::PathBuf>,
+    /// Shares of a memory limit whose crossing is an incident.
+    pub thresholds: thresholds::Thresholds,
+    /// Sockets of container runtimes; empty: the usual ones.
+    pub sockets: Vec<std::path::PathBuf>,
 }
 
 /// What ends a session before its time.
@@ -118,8 +127,8 @@ pub enum Wake {
     Signal(Arrived),
     /// No traced process is left.
     AllEnded,
-    /// The bell of [`Session::wait_or`] can be read.
-    Bell,
+    /// An OOM kill or the crossing of a threshold waits to be told.
+    Incident,
 }
 
 /// A running session.
@@ -145,6 +154,11 @@ pub struct Session {
     symbolizer: Symbolizer,
     jit: jit::JitNames,
     ledger: Ledger,
+    oom: oom::Oom,
+    usage: usage::Usage,
+    groups: CgroupFs,
+    incidents: incident::Incidents,
+    names: Names,
     traced: Vec<Traced>,
     ended: Vec<Ended>,
     started: Instant,
@@ -189,7 +203,7 @@ impl Life {
         match event {
             Event::Exec { tgid, old, new } => Some(Self::Exec(*tgid, *old, *new)),
             Event::AnchorEnded { tgid } => Some(Self::AnchorEnded(*tgid)),
-            Event::Context(_) | Event::Mapping { .. } => None,
+            Event::Context(_) | Event::Mapping { .. } | Event::Oom(_) => None,
         }
     }
 }
@@ -206,6 +220,11 @@ impl Session {
         let sampling = options.sample_bytes > 1;
         let discoverer = Discoverer::new(proc.clone(), options.custom.clone());
         let mut session = Self {
+            oom: oom::Oom::new(),
+            usage: usage::Usage::new(options.thresholds.clone()),
+            groups: oom::groups(),
+            incidents: incident::Incidents::default(),
+            names: Names::new(Sockets::new(std::path::Path::new("/"), &options.sockets)),
             options,
             proc,
             kernel,
@@ -259,17 +278,6 @@ impl Session {
 
     /// Handles events until `until`, a signal, or the end of the last target.
     pub fn wait(&mut self, until: Instant, signals: &mut Signals) -> Result<Wake, SessionError> {
-        self.wait_or(until, signals, None)
-    }
-
-    /// The same, or until `bell` can be read.
-    pub fn wait_or(
-        &mut self,
-        until: Instant,
-        signals: &mut Signals,
-        bell: Option<BorrowedFd<'_>>,
-    ) -> Result<Wake, SessionError> {
-        let mut rings = false;
         loop {
             let more = self.handle_events()?;
             self.refresh_due()?;
@@ -277,36 +285,29 @@ impl Session {
             if let Some(signal) = signals.take() {
                 return Ok(Wake::Signal(signal));
             }
-            if rings {
-                return Ok(Wake::Bell);
+            let is_over = self.traced.is_empty();
+            if self.make_incidents(is_over)? {
+                return Ok(Wake::Incident);
             }
-            if self.traced.is_empty() {
+            if is_over {
                 return Ok(Wake::AllEnded);
             }
             let now = Instant::now();
             if now >= until {
                 return Ok(Wake::Time);
             }
-            let due = self.next_deadline(until).saturating_duration_since(now);
-            // With more to read only a look: a busy target must not keep the user waiting.
-            let time = if more { Duration::ZERO } else { due };
-            if !more || bell.is_some() {
-                rings = self.poll(time, signals, bell)?;
+            if !more {
+                self.poll(
+                    self.next_deadline(until).saturating_duration_since(now),
+                    signals,
+                )?;
             }
         }
     }
 
-    /// Sleeps until something can be read, or for `time`; whether it is the bell.
-    fn poll(
-        &self,
-        time: Duration,
-        signals: &Signals,
-        bell: Option<BorrowedFd<'_>>,
-    ) -> Result<bool, SessionError> {
-        let is_bell = bell.is_some();
-        let bell = bell.unwrap_or(signals.as_fd());
+    /// Sleeps until something can be read, or for `time`.
+    fn poll(&self, time: Duration, signals: &Signals) -> Result<(), SessionError> {
         let mut fds = vec![
-            PollFd::from_borrowed_fd(bell, PollFlags::IN),
             PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
@@ -320,8 +321,7 @@ impl Session {
             tv_nsec: i64::from(time.subsec_nanos()),
         };
         match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) => Ok(is_bell && fds.first().is_some_and(|fd| !fd.revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(errno) => Err(SessionError::System {
                 what: "poll",
                 source: errno.into(),
@@ -333,6 +333,7 @@ impl Session {
         self.traced
             .iter()
             .filter_map(Traced::next_refresh)
+            .chain(self.incident_due())
             .fold(until, Instant::min)
     }
 
@@ -341,6 +342,7 @@ impl Session {
         let mut lives = Vec::new();
         let mut late = Vec::new();
         let mut advices = Vec::new();
+        let mut kills = Vec::new();
         let Self {
             stream,
             unwinder,
@@ -374,7 +376,11 @@ impl Session {
                 }
             }
             Event::Exec { .. } | Event::AnchorEnded { .. } => lives.push(Life::of(&event)),
+            Event::Oom(kill) => kills.push(kill),
         });
+        for kill in kills {
+            self.oom_kill(&kill);
+        }
         for life in lives.into_iter().flatten() {
             match life {
                 Life::Exec(tgid, old, new) => self.exec(tgid, old, new)?,

@@ -14,7 +14,10 @@ use crate::{
     id::{SpaceId, Tgid},
     probe::MapLog,
     report::model::{Coverage, ProcessState},
-    target::process::{Process, ProcessError},
+    target::{
+        container::Identity,
+        process::{ProcFs, Process, ProcessError},
+    },
     unwind::ModuleMapping,
 };
 
@@ -39,6 +42,7 @@ pub(super) struct Image {
     pub rss_at_attach: Option<u64>,
     pub rss: Option<u64>,
     pub memory: limits::Memory,
+    pub container: Option<Identity>,
     pub coverage: Vec<Coverage>,
 }
 
@@ -162,6 +166,7 @@ impl Session {
             rss_at_attach: process.rss_bytes,
             rss: process.rss_bytes,
             memory: limits::read(&self.proc, Path::new("/"), tgid),
+            container: Identity::of_process(&self.proc, tgid),
             coverage: Vec::new(),
         };
         self.meter.begin(process.cpu_time_ns);
@@ -201,6 +206,11 @@ impl Session {
             // Tracing begins when the probes are on, not when they began to go on.
             self.started = Instant::now();
             self.started_at = jiff::Timestamp::now();
+        }
+        self.learn_names(Duration::ZERO);
+        if self.is_limited(tgid) {
+            let unspared = self.oom.take_unspared();
+            self.notices.extend(unspared);
         }
         Ok(())
     }
@@ -319,6 +329,10 @@ impl Session {
             while self.handle_events()? {}
             self.collect_final(space)?;
             self.kernel.remove_target(tgid)?;
+            let state = match self.oom.has_killed(space) {
+                true => ProcessState::OomKilled,
+                false => ProcessState::Exited,
+            };
             let traced = self.traced.swap_remove(index);
             // As long as nobody has waited for it, what it used is still written there.
             let cpu_ns = match self.proc.read(tgid) {
@@ -327,7 +341,7 @@ impl Session {
             };
             self.keep_ended(Ended {
                 image: traced.image,
-                state: ProcessState::Exited,
+                state,
                 cpu_ns,
             });
         }
@@ -380,12 +394,23 @@ impl Session {
                     traced.image.rss = rss.or(traced.image.rss);
                     traced.image.comm = process.comm;
                     traced.cpu_ns = process.cpu_time_ns;
-                    traced.image.memory = limits::read(&self.proc, Path::new("/"), traced.tgid);
+                    update_memory(&self.proc, traced);
                 }
                 // Ended, or about to: its last figures stand.
                 _ => {}
             }
         }
+    }
+}
+
+/// Limit, usage and container of a process that lives; one that has just ended keeps the last.
+fn update_memory(proc: &ProcFs, traced: &mut Traced) {
+    let memory = limits::read(proc, Path::new("/"), traced.tgid);
+    if memory.group.is_some() {
+        traced.image.memory = memory;
+    }
+    if let Some(container) = Identity::of_process(proc, traced.tgid) {
+        traced.image.container = Some(container);
     }
 }
 

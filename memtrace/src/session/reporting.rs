@@ -25,10 +25,12 @@ const NAMES_DEADLINE: Duration = Duration::from_secs(10);
 /// Stacks that are judged: those below hold nothing worth a verdict.
 const MAX_JUDGED: usize = 2000;
 
-/// A report, and where its stacks come from.
+/// A report, and whether anything in it grows (shown or not).
 pub struct Taken {
     /// The report.
     pub report: Report,
+    /// Bytes per second of the fastest stack that is judged growing.
+    pub fastest_growing: Option<f64>,
     /// The report's stacks as the ledger knows them, in its order.
     pub keys: Vec<(SpaceId, StackId)>,
 }
@@ -47,6 +49,7 @@ impl Session {
         while self.handle_events()? {}
         self.catch_up()?;
         self.update_processes();
+        self.learn_names(Duration::ZERO);
         self.collect(last || self.options.older.is_some())?;
         self.reports += 1;
         let counters = self.kernel.counters()?;
@@ -81,6 +84,11 @@ impl Session {
         let unjudged: Vec<_> = held.map(|(_, held)| held).collect();
         // What grows comes first, however little it holds yet: that is what people look for.
         judged.sort_by_key(|j| j.judgement.verdict != Verdict::Growing);
+        let fastest_growing = judged
+            .iter()
+            .filter(|j| j.judgement.verdict == Verdict::Growing)
+            .map(|j| j.judgement.growth_bytes_per_second)
+            .reduce(f64::max);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, rest) = judged.split_at(shown);
         let not_shown = NotShown {
@@ -141,7 +149,11 @@ impl Session {
             stacks,
             not_shown,
         };
-        Ok(Taken { report, keys })
+        Ok(Taken {
+            report,
+            fastest_growing,
+            keys,
+        })
     }
 
     /// What stacks of a report held over time; see [`Taken::keys`].
@@ -320,17 +332,14 @@ impl Session {
                 let judgement = account.map(|a| self.judge(a, losses));
                 let growth = judgement.map_or(0.0, |j| j.growth_bytes_per_second);
                 let verdict = judgement.map_or(Verdict::TooEarly, |j| j.verdict);
-                let remaining = match (image.memory.limit, image.memory.usage) {
-                    (Some(limit), Some(usage)) => Some(limit.saturating_sub(usage)),
-                    _ => available,
-                };
+                let remaining = image.memory.remaining().or(available);
                 let grows = verdict == Verdict::Growing && state == ProcessState::Running;
                 Process {
                     pid: image.tgid.0,
                     comm: image.comm.clone(),
                     exe: image.exe.clone(),
                     state,
-                    container: None,
+                    container: image.container.as_ref().map(|id| self.container(id)),
                     rss_bytes_at_attach: image.rss_at_attach,
                     rss_bytes: image.rss,
                     memory_limit_bytes: image.memory.limit,

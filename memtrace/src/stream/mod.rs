@@ -4,7 +4,9 @@
 //! an unknown kind is counted and skipped.
 
 use aya::maps::{MapData, RingBuf};
-use memtrace_common::{ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent};
+use memtrace_common::{
+    ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent, OomEvent,
+};
 
 use crate::{
     id::{Fingerprint, SpaceId, Tgid, Tid},
@@ -37,6 +39,8 @@ pub enum Event<'a> {
         /// Its address space.
         space: SpaceId,
     },
+    /// The kernel chose a process to kill.
+    Oom(Box<OomEvent>),
 }
 
 /// A stack to unwind.
@@ -90,6 +94,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             let _: MappingEvent = read(bytes)?;
             Ok(Event::Mapping { tgid, space })
         }
+        kind if kind == EventKind::Oom as u32 => Ok(Event::Oom(Box::new(read(bytes)?))),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -122,6 +127,7 @@ impl Plain for EventHeader {}
 impl Plain for ContextHeader {}
 impl Plain for LifecycleEvent {}
 impl Plain for MappingEvent {}
+impl Plain for OomEvent {}
 
 fn read<T: Plain>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {

@@ -8,7 +8,10 @@
 //! - [`object`] reads ELF by bounded `pread`s, [`family`] finds allocators in it;
 //! - [`placement`] decides where in a function a probe costs least, [`discover`] joins all that
 //!   into a plan for a process;
+//! - [`cgroup`] reads limits and usage, [`container`] knows whose a cgroup is;
 //! - [`text`] makes the kernel side's table of code addresses, [`perf_map`] names JIT code.
+pub mod cgroup;
+pub mod container;
 pub mod discover;
 pub mod family;
 pub mod maps;

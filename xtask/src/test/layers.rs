@@ -45,11 +45,11 @@ const OWNED: &[Owned] = &[
         owners: &["agent"],
     },
     Owned {
-        word: "ratatui",
-        owners: &["tui"],
+        word: "hyper",
+        owners: &["target", "agent"],
     },
     Owned {
-        word: "crossterm",
+        word: "ratatui",
         owners: &["tui"],
     },
 ];

@@ -95,14 +95,10 @@ fn limit(page: &mut Page, one: &Process) {
 }
 
 fn container_name(container: &Container) -> String {
-    let short: String = container.id.chars().take(12).collect();
-    let name = container.name.as_deref().unwrap_or(&short);
-    let mut text = match (&container.namespace, &container.pod) {
-        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}/{name}"),
-        (None, Some(pod)) => format!("{pod}/{name}"),
-        _ => name.to_owned(),
-    };
-    text.push_str(&format!(" ({} {short})", container.runtime));
+    let mut text = container.title();
+    if let (Some(uid), None) = (&container.pod_uid, &container.pod) {
+        text.push_str(&format!(", pod {uid}"));
+    }
     if let Some(image) = &container.image {
         text.push_str(&format!(", image {image}"));
     }

@@ -127,6 +127,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "probes_refused",
         "probes of a later loaded object could not be put on; no verdict is given",
     ),
+    (
+        "incidents_dropped",
+        "more incidents at once than are kept to be told: some OOM kills or crossings are missing",
+    ),
 ];
 /// Notes that say that something went wrong: shown to everybody (R12).
 const ALWAYS: &[&str] = &[

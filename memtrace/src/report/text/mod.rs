@@ -5,7 +5,7 @@
 mod facts;
 mod headline;
 mod losses;
-pub(crate) mod names;
+mod names;
 mod stacks;
 
 #[cfg(test)]

@@ -234,6 +234,7 @@ fn run_in_container() {
         pod: Some("web-5d9c7".to_owned()),
         namespace: Some("shop".to_owned()),
         image: Some("registry.local/shop/web:1.4".to_owned()),
+        ..Container::default()
     });
     insta::assert_snapshot!(render(&report, at(80)));
 }
