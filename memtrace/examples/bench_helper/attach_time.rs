@@ -1,4 +1,4 @@
-//! How long it takes from starting memtrace to its first event.
+//! How long it takes from starting memtrace to its first event, and from Ctrl-C to its end.
 
 use std::{
     collections::HashSet,
@@ -15,7 +15,8 @@ use aya::maps::{HashMap, MapData, loaded_maps};
 const DEADLINE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(1);
 
-/// Prints two numbers: milliseconds to the line that says it traces, and to the first block.
+/// Prints three numbers: milliseconds to the line that says it traces, to the first block, and from
+/// SIGINT to the end of the process.
 pub fn run(pid: u32, memtrace: &str) -> anyhow::Result<()> {
     let known: HashSet<u32> = live_tables().collect();
     let start = Instant::now();
@@ -28,13 +29,16 @@ pub fn run(pid: u32, memtrace: &str) -> anyhow::Result<()> {
         .with_context(|| format!("{memtrace} cannot be started"))?;
     let times = watch(&mut child, &known, start);
     let memtrace = rustix::process::Pid::from_child(&child);
+    let told = Instant::now();
     rustix::process::kill_process(memtrace, rustix::process::Signal::INT)?;
     child.wait()?;
+    let end = told.elapsed();
     let (line, block) = times?;
     println!(
-        "{:.1} {:.1}",
+        "{:.1} {:.1} {:.1}",
         line.as_secs_f64() * 1e3,
-        block.as_secs_f64() * 1e3
+        block.as_secs_f64() * 1e3,
+        end.as_secs_f64() * 1e3
     );
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use memtrace::{
     id::Tgid,
-    probe::{AttachPoint, Attachments, Features, KernelOptions, KernelSide},
+    probe::{AttachPoint, Attachments, Features, KernelOptions, KernelSide, Purpose},
     target::{discover::Discoverer, family::CustomFunctions, process::ProcFs},
 };
 
@@ -15,16 +15,22 @@ pub fn run(pid: u32) -> anyhow::Result<()> {
     let mut attachments = Attachments::default();
     for object in &found.objects {
         let path = object.analysis.object.attach_path();
+        let mut points = Vec::new();
         for probe in &object.analysis.functions {
             let point = AttachPoint {
                 path: &path,
                 offset: probe.file_offset(),
-                function: probe.found.function,
+                function: probe.placement.function,
                 process: Some(tgid),
-                returns: &[],
+                returns: &probe.returns,
+                anchor: None,
             };
-            kernel.attach_empty(&mut attachments, &point, probe.needs_return)?;
+            points.push(point);
         }
+        kernel
+            .attach(&mut attachments, &points, Purpose::Floor)
+            .into_iter()
+            .collect::<Result<(), _>>()?;
     }
     eprintln!("{} empty probes", attachments.len());
     super::until_told()

@@ -9,7 +9,7 @@ use std::{arch::global_asm, hint::black_box, path::Path, time::Instant};
 use memtrace_common::{Function, Target};
 
 use super::{
-    AttachPoint, Attachments, KernelSide, ProbeError,
+    AttachPoint, Attachments, KernelSide, ProbeError, Purpose,
     own_code::{OWN_FILE, own_file_offset},
 };
 use crate::id::{SpaceId, Tgid};
@@ -101,18 +101,21 @@ pub fn calibrate(kernel: &mut KernelSide) -> Result<(Calibration, Attachments), 
         (memtrace_stepped_alloc, Function::Size0),
         (memtrace_stepped_free, Function::Free0),
     ];
+    let mut points = Vec::with_capacity(functions.len());
     for (function, convention) in functions {
-        let offset = own_file_offset(function as usize as u64)?;
-        let path = Path::new(OWN_FILE);
-        let point = AttachPoint {
-            path,
-            offset,
+        points.push(AttachPoint {
+            path: Path::new(OWN_FILE),
+            offset: own_file_offset(function as usize as u64)?,
             function: convention,
             returns: &[],
             process: Some(me),
-        };
-        kernel.attach(&mut attachments, &point)?;
+            anchor: None,
+        });
     }
+    kernel
+        .attach(&mut attachments, &points, Purpose::Trace)
+        .into_iter()
+        .collect::<Result<(), _>>()?;
     kernel.add_target(
         me,
         Target {

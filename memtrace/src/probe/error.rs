@@ -40,7 +40,7 @@ pub enum ProbeError {
         /// The file offset.
         offset: u64,
         /// The kernel's word.
-        source: Box<aya::programs::ProgramError>,
+        source: std::io::Error,
     },
     /// A system call of memtrace's own failed.
     #[error("{what}: {source}")]

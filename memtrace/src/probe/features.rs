@@ -1,5 +1,8 @@
 //! What the running kernel can do, as far as the choice of maps and programs depends on it.
 
+/// Set to anything, probes are put on one by one as on older kernels.
+const SINGLE_PROBES: &str = "MEMTRACE_SINGLE_PROBES";
+
 /// The running kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Features {
@@ -10,6 +13,9 @@ pub struct Features {
     /// Hash maps may allocate entries on demand inside tracing programs: since 6.1 they have an
     /// allocator of their own for that; before, everything is allocated up front.
     pub maps_on_demand: bool,
+    /// Trace events can have probes at many places (5.4), and removing one leaves the trace buffers
+    /// of others alone (6.2).
+    pub joined_probes: bool,
 }
 
 impl Features {
@@ -17,7 +23,9 @@ impl Features {
     #[must_use]
     pub fn detect() -> Self {
         let uname = rustix::system::uname();
-        Self::of_release(&uname.release().to_string_lossy())
+        let mut features = Self::of_release(&uname.release().to_string_lossy());
+        features.joined_probes &= std::env::var_os(SINGLE_PROBES).is_none();
+        features
     }
 
     /// What a kernel of this release can do.
@@ -28,6 +36,7 @@ impl Features {
             release: release.to_owned(),
             version,
             maps_on_demand: version >= (6, 1),
+            joined_probes: version >= (6, 2),
         }
     }
 }

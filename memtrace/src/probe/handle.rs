@@ -13,11 +13,12 @@ use memtrace_common::{
 };
 
 use super::{
-    AttachPoint, Attachments, Features, ProbeError,
-    attach::loaded,
+    AttachPoint, Attachments, Features, ProbeError, Purpose,
     batch::{self, Walk},
     kernel_btf, object,
     plain::Plain,
+    programs,
+    trace_events::TraceEvents,
     tracefs,
 };
 use crate::id::{Fingerprint, SpaceId, Tgid};
@@ -70,6 +71,7 @@ impl Counters {
 /// The loaded kernel side. Dropping it takes every probe off and frees every map.
 pub struct KernelSide {
     ebpf: Ebpf,
+    events: Option<TraceEvents>,
     targets: HashMap<MapData, u32, Plain<Target>>,
     threads: Map,
     live: Map,
@@ -114,7 +116,8 @@ impl KernelSide {
             .map_max_entries("TEXT", options.text_slots)
             .map_max_entries("TEXT_GENERATION", options.text_slots)
             .map_max_entries("EVENTS", options.ring_bytes);
-        let mut ebpf = loader.load(&object::for_kernel(features.maps_on_demand)?)?;
+        let object = object::for_kernel(features.maps_on_demand)?;
+        let mut ebpf = loader.load(&object)?;
         let mut take = |name| ebpf.take_map(name).ok_or(ProbeError::Missing(name));
         let ring = RingBuf::try_from(take("EVENTS")?).map_err(ProbeError::map("EVENTS"))?;
         let targets = HashMap::try_from(take("TARGETS")?).map_err(ProbeError::map("TARGETS"))?;
@@ -128,15 +131,16 @@ impl KernelSide {
         let sampling = Array::try_from(take("SAMPLING")?).map_err(ProbeError::map("SAMPLING"))?;
         let counters =
             PerCpuArray::try_from(take("COUNTERS")?).map_err(ProbeError::map("COUNTERS"))?;
-        let mut programs =
+        let mut after_entry =
             ProgramArray::try_from(take("CONTINUE")?).map_err(ProbeError::map("CONTINUE"))?;
-        let deep = loaded(&mut ebpf, "deep")?;
+        let deep = programs::load(&mut ebpf, "deep")?;
         let deep = deep.fd().map_err(ProbeError::program("deep"))?;
-        programs
+        after_entry
             .set(0, deep, 0)
             .map_err(ProbeError::map("CONTINUE"))?;
         let mut kernel = Self {
             ebpf,
+            events: features.joined_probes.then(TraceEvents::open).flatten(),
             targets,
             threads,
             live,
@@ -147,7 +151,7 @@ impl KernelSide {
             sampling,
             counters,
             rates: *EXACT,
-            _continue: programs,
+            _continue: after_entry,
         };
         kernel.set_sampling(1)?;
         Ok((kernel, ring))
@@ -191,27 +195,14 @@ impl KernelSide {
         program.attach().ok().map(drop)
     }
 
-    /// Puts a probe on.
+    /// Puts probes on; what became of each point, in their order.
     pub fn attach(
         &mut self,
         attachments: &mut Attachments,
-        point: &AttachPoint<'_>,
-    ) -> Result<(), ProbeError> {
-        attachments.attach(&mut self.ebpf, point)
-    }
-
-    /// Puts on the probe that does nothing, at entry and for an allocation function at return:
-    /// the floor that tracing is measured against.
-    pub fn attach_empty(
-        &mut self,
-        attachments: &mut Attachments,
-        point: &AttachPoint<'_>,
-        and_return: bool,
-    ) -> Result<(), ProbeError> {
-        if and_return {
-            attachments.attach_one(&mut self.ebpf, "empty_return", point)?;
-        }
-        attachments.attach_one(&mut self.ebpf, "empty", point)
+        points: &[AttachPoint<'_>],
+        purpose: Purpose,
+    ) -> Vec<Result<(), ProbeError>> {
+        attachments.attach((&mut self.ebpf, self.events.as_ref()), points, purpose)
     }
 
     /// Begins to trace a process: from here on its hits count.

@@ -11,11 +11,14 @@ mod map_log;
 mod object;
 mod own_code;
 mod plain;
+mod programs;
 mod seccomp;
+mod sys;
+mod trace_events;
 mod tracefs;
 mod trial;
 
-pub use attach::{AttachPoint, Attachments};
+pub use attach::{AttachPoint, Attachments, Purpose};
 pub use calibrate::{Calibration, HitCosts, calibrate};
 pub use error::ProbeError;
 pub use features::Features;

@@ -22,7 +22,7 @@ use rustix::{
 };
 
 use super::{
-    AttachPoint, Attachments, KernelSide, ProbeError,
+    AttachPoint, Attachments, KernelSide, ProbeError, Purpose,
     own_code::{OWN_FILE, own_file_offset},
 };
 use crate::id::Tgid;
@@ -98,8 +98,12 @@ fn kills(kernel: &mut KernelSide, confinement: Confinement) -> Result<bool, Prob
         function: Function::Size0,
         returns: &[],
         process: Some(child.tgid()),
+        anchor: None,
     };
-    kernel.attach_empty(&mut attachments, &point, true)?;
+    kernel
+        .attach(&mut attachments, &[point], Purpose::Floor)
+        .into_iter()
+        .collect::<Result<(), _>>()?;
     judge(child.finish().map_err(error)?).map_err(error)
 }
 

@@ -34,6 +34,8 @@ impl Session {
         traced.mappings_seen = 0;
         let (space, text_slot) = (traced.image.space, traced.text_slot);
         self.attached.retain(|place| place.tgid != tgid);
+        // Some may go on for a while without their thread: what is called twice counts twice.
+        self.attachments.detach_process(tgid);
         self.probes_moved += 1;
         // An exec meanwhile has given it a space of its own.
         let space = self

@@ -7,7 +7,7 @@ use memtrace_common::Function;
 use super::{Session, SessionError};
 use crate::{
     id::Tgid,
-    probe::AttachPoint,
+    probe::{AttachPoint, Purpose},
     report::model::Coverage,
     target::{
         discover::{self, Analysis, Discovery},
@@ -79,6 +79,8 @@ impl Session {
             .iter()
             .find(|t| t.tgid == tgid)
             .map_or(tgid, |t| t.anchor);
+        let mut points = Vec::new();
+        let mut probes = Vec::new();
         for probe in &analysis.functions {
             let offset = probe.file_offset();
             let place = Attached {
@@ -89,20 +91,26 @@ impl Session {
             if !self.attached.insert(place) {
                 continue;
             }
-            let point = AttachPoint {
+            probes.push((probe, place));
+            points.push(AttachPoint {
                 path: &path,
                 offset,
                 // An argument may stand in another register at the probed place.
                 function: probe.placement.function,
                 returns: &probe.returns,
-                process: Some(anchor),
-            };
-            match self.kernel.attach(&mut self.attachments, &point) {
+                process: Some(tgid),
+                anchor: Some(anchor),
+            });
+        }
+        let results = self
+            .kernel
+            .attach(&mut self.attachments, &points, Purpose::Trace);
+        for ((probe, place), result) in probes.into_iter().zip(results) {
+            match result {
                 Ok(()) => self.note_placement(probe.found.function, probe.placement.emulated),
                 // It ends meanwhile: the session will see that.
                 Err(error) if error.is_no_such_process() => {
                     self.attached.remove(&place);
-                    return Ok(());
                 }
                 // Later than at the start: what is traced already goes on.
                 Err(error) if !self.is_adding => {

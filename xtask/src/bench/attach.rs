@@ -1,4 +1,5 @@
-//! From starting memtrace to its first event, on a redis-server that works.
+//! From starting memtrace to its first event, and from Ctrl-C to its end, on a redis-server that
+//! works.
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -16,7 +17,7 @@ const ENDLESS: u32 = 100_000_000;
 pub fn measure(bench: &Bench) -> Result<Table> {
     let redis = Redis::start(bench)?;
     let _load = Running::start(&mut redis.load(ENDLESS))?;
-    let (mut lines, mut blocks) = (Vec::new(), Vec::new());
+    let (mut lines, mut blocks, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=bench.rounds {
         say(format!("round {number} of {}: attach", bench.rounds));
         let output = capture(
@@ -24,18 +25,21 @@ pub fn measure(bench: &Bench) -> Result<Table> {
                 .args(["attach-time", &redis.pid().to_string()])
                 .arg(&bench.memtrace),
         )?;
-        let (line, block) = output.trim().split_once(' ').context("two times")?;
-        lines.push(line.parse()?);
-        blocks.push(block.parse()?);
+        let mut times = output.split_whitespace().map(str::parse);
+        let mut next = || times.next().context("three times");
+        lines.push(next()??);
+        blocks.push(next()??);
+        ends.push(next()??);
     }
     let mut table = Table::new(
-        "Attach to redis-server, from the start of memtrace's process",
-        &["until", "ms, median", "ms, fastest"],
+        "Attach to redis-server and leave it, under load",
+        &["time", "ms, median", "ms, fastest"],
     );
     let fastest = |values: &[f64]| values.iter().copied().fold(f64::INFINITY, f64::min);
     for (what, values) in [
-        ("the first block is in the table", &blocks),
-        ("`memtrace: tracing` is printed", &lines),
+        ("from the start to the first block in the table", &blocks),
+        ("from the start to `memtrace: tracing`", &lines),
+        ("from Ctrl-C to the end", &ends),
     ] {
         table.row(vec![
             what.to_owned(),
@@ -47,6 +51,12 @@ pub fn measure(bench: &Bench) -> Result<Table> {
         "attach to first event",
         median(&blocks),
         500.0,
+        "ms",
+    ));
+    table.budget(Budget::at_most(
+        "from Ctrl-C to the end",
+        median(&ends),
+        2_000.0,
         "ms",
     ));
     Ok(table)
