@@ -16,4 +16,5 @@ pub mod stream;
 pub mod symbolize;
 pub mod target;
 pub mod trend;
+pub mod tui;
 pub mod unwind;

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `MEMTRACE_BIN` | the binary under test; else `memtrace` of the test's own target folder |
 //! | `MEMTRACE_SKIP_KERNEL_TESTS=1` | skip, loudly, what needs root and BPF |
+//! | `MEMTRACE_SKIP_BROWSER_TESTS=1` | skip, loudly, what needs Chromium and its driver |
 //! | `MEMTRACE_TEST_SLOW=16` | multiply every deadline (a virtual machine without hardware support) |
 //! | `MEMTRACE_TEST_PROGRAMS` | folder of built programs (default `target/test-programs`) |
 //! | `MEMTRACE_TEST_SOURCES` | folder of their sources (default: this crate's `programs`) |
@@ -21,6 +22,7 @@
     reason = "a test harness fails by panicking"
 )]
 
+mod browser;
 mod cgroup;
 mod cri;
 mod kernel;
@@ -28,9 +30,11 @@ mod process;
 mod program;
 mod report;
 mod target;
+mod tmux;
 mod tracer;
 mod truth;
 
+pub use browser::{Browser, Element};
 pub use cgroup::Cgroup;
 pub use cri::{Containerd, Pod};
 pub use kernel::{BpfObjects, kernel_tests_wanted};
@@ -38,8 +42,21 @@ pub use process::{Ended, Running, deadline};
 pub use program::{Program, line_of, preload, target_dir};
 pub use report::{Coverage, Frame, NotShown, Process, Report, Stack};
 pub use target::Target;
+pub use tmux::Tmux;
 pub use tracer::{Tracer, memtrace, memtrace_bin};
 pub use truth::{Site, Truth, assert_exact, assert_stacks_reach, site_stacks};
+
+/// The same for tests that need a browser too.
+#[macro_export]
+macro_rules! require_browser {
+    () => {
+        $crate::require_kernel!();
+        if std::env::var("MEMTRACE_SKIP_BROWSER_TESTS").is_ok_and(|value| value == "1") {
+            eprintln!("SKIPPED: MEMTRACE_SKIP_BROWSER_TESTS is set");
+            return;
+        }
+    };
+}
 
 /// Returns from the test, loudly, when kernel tests are switched off; fails it when they are not and
 /// this machine cannot run them.

@@ -55,6 +55,13 @@ pub enum Command {
     /// (128 + signal); when that is 0 and --fail-on was met, the exit status is 3.
     #[command(override_usage = help::RUN_USAGE, after_help = help::RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// Watch processes and stacks on the terminal
+    ///
+    /// Sort, filter, open a stack, freeze, mark, write a snapshot; ? tells the keys. The screen stays
+    /// when the process ends, until q.
+    #[command(override_usage = help::TOP_USAGE, after_help = help::TOP_EXAMPLES)]
+    #[command(mut_args(help::of_top))]
+    Top(Box<TopArgs>),
     /// Tell what this machine can do, what is missing and how to mend it
     ///
     /// Looks at the kernel, privileges, BTF and security settings. With --pid also at that
@@ -72,7 +79,7 @@ pub enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// The page of this command; memtrace's own when left out
-        #[arg(value_name = "COMMAND", value_parser = ["run", "doctor", "completions", "man"])]
+        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "doctor", "completions", "man"])]
         command: Option<String>,
     },
 }
@@ -87,6 +94,19 @@ pub struct RunArgs {
     /// The program and its arguments, after --
     #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Process to trace; give it again or separate with commas for more
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
+    #[arg(help_heading = "Target", allow_negative_numbers = true)]
+    pub pid: Vec<u32>,
+
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
 }
 
 /// Options of every tracing command.
@@ -170,6 +190,35 @@ pub struct TraceArgs {
     /// Where reports go.
     #[command(flatten)]
     pub output: OutputArgs,
+
+    /// What fails a CI job.
+    #[command(flatten)]
+    pub gate: GateArgs,
+}
+
+/// What fails a CI job, and where that is written down.
+#[derive(Debug, Args)]
+pub struct GateArgs {
+    /// Exit with 3 when something grows (at least so many bytes a second)
+    ///
+    /// The last report counts: `growing`, or `growing:10KiB`.
+    #[arg(long, value_name = "growing[:SIZE]", help_heading = "CI")]
+    pub fail_on: Option<FailOn>,
+    /// Exit with 3 when something is worse than in this JSON report
+    ///
+    /// Make it with --format json --top all. Stacks are matched by functions and modules, so it
+    /// may come from another build or machine.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "CI")]
+    pub baseline: Option<PathBuf>,
+    /// What may grow: a TOML file of function and module patterns with reasons
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "CI")]
+    pub suppressions: Option<PathBuf>,
+    /// Write the outcome to FILE as JUnit XML
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "CI")]
+    pub junit: Option<PathBuf>,
+    /// Write the outcome to FILE as Markdown, for a pull request
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "CI")]
+    pub summary: Option<PathBuf>,
 }
 
 /// How allocators are found (R16, R17).
@@ -232,11 +281,6 @@ pub struct OutputArgs {
     /// FILE always holds the latest report whole; ndjson and csv are appended.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Output")]
     pub output: Option<PathBuf>,
-    /// Exit with 3 when something grows (at least so many bytes a second)
-    ///
-    /// The last report counts: `growing`, or `growing:10KiB`.
-    #[arg(long, value_name = "growing[:SIZE]", help_heading = "Output")]
-    pub fail_on: Option<FailOn>,
     /// Print the last report only, and no notices
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Output")]
     pub quiet: bool,

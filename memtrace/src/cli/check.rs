@@ -4,12 +4,13 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 use super::args::{
-    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GroupByArg,
-    OutputArgs, RunArgs, TraceArgs, WatchArgs,
+    AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GateArgs,
+    GroupByArg, OutputArgs, RunArgs, TraceArgs, WatchArgs,
 };
 use super::plan::{
-    Allocators, ColorWhen, Cost, DoctorPlan, Format, MIN_INTERVAL, OutputPlan, Pids, Plan, Program,
-    Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS, Verbosity, WatchPlan,
+    Allocators, ColorWhen, Cost, DoctorPlan, Format, GatePlan, MIN_INTERVAL, OutputPlan, Pids,
+    Plan, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
+    Verbosity, WatchPlan,
 };
 use super::usage::UsageError;
 use super::values::Top;
@@ -18,7 +19,7 @@ use crate::report::model::GroupBy;
 use crate::report::output::Destination;
 use crate::report::profile::ProfileForm;
 
-type Checked<T> = Result<T, UsageError>;
+pub(super) type Checked<T> = Result<T, UsageError>;
 
 impl Cli {
     /// Makes the plan.
@@ -28,6 +29,7 @@ impl Cli {
     pub fn plan(self) -> Checked<Plan> {
         match self.command {
             Some(Command::Run(run)) => run.plan(),
+            Some(Command::Top(top)) => top.plan(),
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
             Some(Command::Man { command }) => Ok(Plan::Man(command)),
@@ -37,7 +39,7 @@ impl Cli {
     }
 }
 
-fn once(pids: Vec<u32>) -> Vec<Tgid> {
+pub(super) fn once(pids: Vec<u32>) -> Vec<Tgid> {
     let mut seen = Vec::with_capacity(pids.len());
     for pid in pids.into_iter().map(Tgid) {
         if !seen.contains(&pid) {
@@ -62,6 +64,10 @@ impl RunArgs {
 
 impl TraceArgs {
     fn plan(self, target: TargetPlan) -> Checked<Plan> {
+        Ok(Plan::Trace(Box::new(self.trace(target)?)))
+    }
+
+    pub(super) fn trace(self, target: TargetPlan) -> Checked<TracePlan> {
         let timing = timing(self.interval, self.duration, self.count)?;
         let selection = Selection {
             top: self.top.unwrap_or_else(|| default_top(self.output.format)),
@@ -84,12 +90,12 @@ impl TraceArgs {
         {
             return Err(UsageError::OlderThanSession { older, session });
         }
-        if let (Some(_), Some(intervals)) = (self.output.fail_on, timing.intervals())
+        let gate = self.gate.plan()?;
+        if let (Some(_), Some(intervals)) = (gate.fail_on, timing.intervals())
             && intervals < u64::from(VERDICT_INTERVALS)
         {
             return Err(UsageError::FailOnTooShort { intervals });
         }
-        let fail_on = self.output.fail_on;
         let watch = self.watch.plan()?;
         let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
         if let (Format::Profile(form), GroupBy::Function | GroupBy::Module) =
@@ -97,7 +103,7 @@ impl TraceArgs {
         {
             return Err(UsageError::GroupsInProfile(form.name()));
         }
-        let plan = TracePlan {
+        Ok(TracePlan {
             target,
             timing,
             selection,
@@ -105,9 +111,8 @@ impl TraceArgs {
             cost,
             watch,
             output,
-            fail_on,
-        };
-        Ok(Plan::Trace(Box::new(plan)))
+            gate,
+        })
     }
 }
 
@@ -165,6 +170,39 @@ impl AllocatorArgs {
             prefixes: self.prefix,
             alloc_functions: self.alloc_fn,
             free_functions: self.free_fn,
+        })
+    }
+}
+
+impl GateArgs {
+    fn plan(self) -> Checked<GatePlan> {
+        let files = [
+            ("baseline", &self.baseline),
+            ("suppressions", &self.suppressions),
+            ("junit", &self.junit),
+            ("summary", &self.summary),
+        ];
+        for (option, path) in files {
+            if path
+                .as_ref()
+                .is_some_and(|path| path.as_os_str().is_empty())
+            {
+                return Err(UsageError::Empty(option));
+            }
+        }
+        let asks = self.fail_on.is_some() || self.baseline.is_some();
+        if self.suppressions.is_some() && !asks {
+            return Err(UsageError::NothingToSuppress);
+        }
+        if self.junit.is_some() && !asks {
+            return Err(UsageError::NothingToTest);
+        }
+        Ok(GatePlan {
+            fail_on: self.fail_on,
+            baseline: self.baseline,
+            suppressions: self.suppressions,
+            junit: self.junit.map(Destination::Replace),
+            summary: self.summary.map(Destination::Replace),
         })
     }
 }

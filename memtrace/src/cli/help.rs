@@ -12,7 +12,15 @@ Needs root; `memtrace doctor` tells what else.";
 
 pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
+       memtrace top [OPTIONS] --pid <PID>
        memtrace doctor [--pid <PID>]";
+
+pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>";
+
+pub(super) const TOP_EXAMPLES: &str = "\
+Examples:
+  sudo memtrace top --pid 1234
+  sudo memtrace top --pid 1234 -i 1s --output leak.json";
 
 pub(super) const RUN_USAGE: &str = "memtrace run [OPTIONS] -- <CMD> [ARGS]...";
 
@@ -34,6 +42,12 @@ Examples:
       sudo memtrace --pid 1234 --duration 1m --quiet --older 30s
   A program from its first allocation to its end; fails a test that leaks:
       sudo memtrace run --fail-on growing -- ./server --port 80
+  The same in CI, against the last release, written down for the pull request:
+      sudo memtrace run --baseline last.json --suppressions known.toml \
+          --junit leaks.xml --summary leaks.md -- ./soak-test
+  A page to look at and to send; a profile for `go tool pprof`:
+      sudo memtrace --pid 1234 --duration 5m --format html --output leak.html
+      sudo memtrace --pid 1234 --duration 5m --format pprof --output leak.pb.gz
   A busy service, at a cost of at most 3% of its CPU time:
       sudo memtrace --pid 1234 --sample-bytes 512KiB --max-overhead 3
   For a script:
@@ -58,7 +72,7 @@ Exit status:
   0  done
   1  it failed; one line on standard error says why and what to do
   2  wrong usage
-  3  --fail-on was met
+  3  --fail-on was met, or something is worse than --baseline
   `run` passes the program's own status on, and 3 only when that was 0.";
 
 pub(super) const RUN_EXAMPLES: &str = "\
@@ -87,7 +101,30 @@ memtrace shows which code paths keep memory that only grows.
 
   sudo memtrace --pid 1234           trace a running process
   sudo memtrace run -- ./server -x   start a program and trace it from its start
+  sudo memtrace top --pid 1234       watch it on the terminal: sort, filter, open
        memtrace doctor               what this machine can do, what is missing
 
 `pgrep NAME` finds a pid. `memtrace --help` tells everything else.
 ";
+
+/// What options of tracing mean to `top`; those about printed reports are refused there and not
+/// shown.
+pub(super) fn of_top(arg: clap::Arg) -> clap::Arg {
+    let told = |arg: clap::Arg, text: &'static str| arg.help(text).long_help(text);
+    match arg.get_id().as_str() {
+        "interval" => told(arg, "Time between two looks; a verdict needs five"),
+        "duration" => told(arg, "Stop tracing after this time; the screen stays"),
+        "count" => told(
+            arg,
+            "Stop tracing after this many intervals; the screen stays",
+        ),
+        "top" => told(arg, "Keep this many stacks, or `all` [default: 500]"),
+        "output" => told(
+            arg,
+            "Write snapshots to FILE instead of one with a name of its own",
+        ),
+        "format" | "group_by" | "quiet" | "verbose" | "fail_on" | "baseline" | "suppressions"
+        | "junit" | "summary" => arg.hide(true),
+        _ => arg,
+    }
+}

@@ -21,6 +21,8 @@ use crate::session::thresholds::Thresholds;
 pub enum Plan {
     /// Trace and report.
     Trace(Box<TracePlan>),
+    /// Trace and watch on the terminal.
+    Top(Box<TopPlan>),
     /// Look at the machine.
     Doctor(DoctorPlan),
     /// Print a completion script.
@@ -47,7 +49,31 @@ pub struct TracePlan {
     /// Where reports go.
     pub output: OutputPlan,
     /// What ends in exit code 3.
+    pub gate: GatePlan,
+}
+
+/// What ends in exit code 3, and where that is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatePlan {
+    /// Growth.
     pub fail_on: Option<FailOn>,
+    /// A JSON report that nothing may be worse than.
+    pub baseline: Option<PathBuf>,
+    /// What may grow all the same.
+    pub suppressions: Option<PathBuf>,
+    /// For the outcome as JUnit XML.
+    pub junit: Option<Destination>,
+    /// For the outcome as Markdown.
+    pub summary: Option<Destination>,
+}
+
+/// One session watched on the terminal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopPlan {
+    /// What to trace, when and how.
+    pub trace: TracePlan,
+    /// The file for snapshots; else one with a name of its own in the working directory.
+    pub snapshot: Option<PathBuf>,
 }
 
 /// What to trace.

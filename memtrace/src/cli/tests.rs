@@ -64,7 +64,7 @@ fn defaults() {
     assert_eq!(plan.output.format, Format::Text);
     assert_eq!(plan.output.destination, Destination::Stdout);
     assert_eq!(plan.output.verbosity, Verbosity::Normal);
-    assert_eq!(plan.fail_on, None);
+    assert_eq!(plan.gate, GatePlan::default());
     assert_eq!(plan.allocators, Allocators::default());
 }
 
@@ -95,11 +95,44 @@ fn every_option() {
     assert_eq!(plan.output.verbosity, Verbosity::Verbose);
     assert_eq!(plan.output.color, ColorWhen::Never);
     assert_eq!(
-        plan.fail_on,
+        plan.gate.fail_on,
         Some(FailOn::Growing {
             bytes_per_second: 10_240
         })
     );
+}
+
+// `top` keeps more stacks, --output is its snapshots' file, and what is about printed reports is refused.
+#[test]
+fn top_plans() {
+    let plan = |text: &str| match line(text) {
+        Ok(Plan::Top(plan)) => *plan,
+        other => panic!("{text}: {other:?}"),
+    };
+    let top = plan("top -p 1,2 -i 1s");
+    assert_eq!(top.trace.selection.top.limit(), Some(500));
+    assert_eq!(
+        (top.trace.timing.interval, top.snapshot),
+        (Duration::from_secs(1), None)
+    );
+    let top = plan("top -p 1 -T all --output x.json");
+    assert_eq!(top.trace.selection.top, Top::All);
+    assert_eq!(top.snapshot, Some("x.json".into()));
+    assert!(complaint("top").contains("--pid"));
+    for option in [
+        "--format json",
+        "--group-by module",
+        "-q",
+        "-v",
+        "--fail-on growing",
+        "--baseline b.json",
+        "--suppressions s.toml",
+        "--junit j.xml",
+        "--summary s.md",
+    ] {
+        let text = complaint(&format!("top -p 1 {option}"));
+        assert!(text.contains("printed reports"), "{text}");
+    }
 }
 
 // The program's own options are never memtrace's, with -- and without.
@@ -209,6 +242,8 @@ fn complaints() {
         "-p 1 -q -v",
         "-p 1 --format xml",
         "-p 1 --format svg --group-by function",
+        "-p 1 --suppressions s.toml",
+        "-p 1 --junit j.xml --summary s.md",
         "-p 1 --intervall 5s",
         "doctor --format ndjson",
         "completions tcsh",
@@ -227,6 +262,8 @@ fn empty_values() {
     for (option, name) in [
         ("--output=", "output"),
         ("--prefix=", "prefix"),
+        ("--baseline=", "baseline"),
+        ("--junit=", "junit"),
         ("-O=", "object"),
     ] {
         let text = complaint(&format!("-p 1 {option}"));
@@ -247,6 +284,7 @@ fn helps() {
         ("help_short", "-h"),
         ("help_long", "--help"),
         ("help_run_short", "run -h"),
+        ("help_top", "top -h"),
         ("help_doctor", "doctor -h"),
         ("help_completions", "completions -h"),
         ("help_man", "man -h"),

@@ -60,12 +60,21 @@ pub enum UsageError {
     /// `--group-by` with a format that is made of stacks.
     #[error("--group-by has no place in --format {0}, which is made of whole stacks")]
     GroupsInProfile(&'static str),
+    /// `--suppressions` where nothing can fail.
+    #[error("--suppressions without --fail-on growing or --baseline FILE: nothing can fail anyway")]
+    NothingToSuppress,
+    /// `--junit` where nothing can fail.
+    #[error("--junit without --fail-on growing or --baseline FILE: there is nothing to test for")]
+    NothingToTest,
     /// Bytes that a terminal cannot show.
     #[error(
         "--format {0} is binary and standard output is a terminal: write it to a file with \
          --output FILE, or into a pipe"
     )]
     BinaryToTerminal(&'static str),
+    /// An option of printed reports, given to `top`.
+    #[error("--{0} is about printed reports: leave it out with top; `w` there writes JSON")]
+    NotOnAScreen(&'static str),
     /// An empty name.
     #[error("--{0} is empty")]
     Empty(&'static str),

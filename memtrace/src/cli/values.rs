@@ -4,8 +4,6 @@ use crate::session::thresholds::Thresholds;
 use std::str::FromStr;
 
 use super::units;
-use crate::report::model::Report;
-use crate::trend::Verdict;
 
 /// A value that cannot be; the text says what can.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,35 +100,6 @@ pub enum FailOn {
         /// 0: any growth.
         bytes_per_second: u64,
     },
-}
-
-impl FailOn {
-    /// Whether a report meets it: a stack, a group or a whole process grows fast enough.
-    ///
-    /// Only the rows in the report are looked at; ask before it is cut to the top.
-    #[must_use]
-    pub fn is_met(self, report: &Report) -> bool {
-        let Self::Growing { bytes_per_second } = self;
-        #[expect(clippy::cast_precision_loss, reason = "exact below 8 PiB a second")]
-        let least = bytes_per_second as f64;
-        let grows = |verdict, rate: f64| verdict == Verdict::Growing && rate >= least;
-        let stacks = report
-            .stacks
-            .iter()
-            .map(|one| (one.verdict, one.growth_bytes_per_second));
-        let groups = report
-            .groups
-            .iter()
-            .map(|one| (one.verdict, one.growth_bytes_per_second));
-        let all = report
-            .processes
-            .iter()
-            .map(|one| (one.verdict, one.growth_bytes_per_second));
-        stacks
-            .chain(groups)
-            .chain(all)
-            .any(|(verdict, rate)| grows(verdict, rate))
-    }
 }
 
 impl FromStr for FailOn {
@@ -337,18 +306,6 @@ mod tests {
         assert_eq!("growing:10KiB/s".parse(), Ok(growing(10_240)));
         assert!(error::<FailOn>("steady").contains("only `growing`"));
         assert!(error::<FailOn>("growing:fast").contains("the rate `fast`"));
-    }
-
-    // Any growth meets the plain form, only fast growth the one with a rate.
-    #[test]
-    fn fail_on_is_met() {
-        let mut report = crate::report::fixtures::leak();
-        let met = |text: &str, report: &Report| FailOn::from_str(text).unwrap().is_met(report);
-        assert!(met("growing", &report) && met("growing:1MiB", &report));
-        assert!(!met("growing:2MiB", &report));
-        report.stacks[0].verdict = Verdict::Steady;
-        report.processes[0].verdict = Verdict::Plateau;
-        assert!(!met("growing", &report));
     }
 
     // The kernel's rule is told with the two nearest sizes.

@@ -1,8 +1,10 @@
 //! The subcommands: wiring only.
 
 mod doctor;
+mod gate;
 mod libraries;
 mod root;
+mod top;
 mod trace;
 
 use std::io::{self, Write as _};
@@ -16,6 +18,7 @@ use crate::{
 pub fn run(plan: Plan) -> Exit {
     let done = match plan {
         Plan::Trace(plan) => trace::trace(&plan),
+        Plan::Top(plan) => top::top(&plan),
         Plan::Doctor(plan) => doctor::doctor(&plan),
         Plan::Completions(shell) => print(|out| cli::completions(shell, out)),
         Plan::Man(subcommand) => print(|out| cli::man(subcommand.as_deref(), out)),

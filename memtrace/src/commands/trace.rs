@@ -4,26 +4,25 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use super::{libraries, root};
+use super::{gate, libraries, root};
 use crate::{
     cli::{
         exit::Exit,
         plan::{Allocators, Program, TargetPlan, Timing, TracePlan, Verbosity},
         terminal,
-        values::FailOn,
     },
     id::Tgid,
     probe::KernelOptions,
     report::{
+        gate::{Gate, Outcome},
         group, human, incident,
-        model::{Filters, GroupBy, Overhead, Target},
+        model::{Filters, GroupBy, Overhead, Report, Target},
         output::Delivery,
         profile::{Series, UsageHistory},
         reporter::Reporter,
     },
     session::{Arrived, Launched, Session, SessionOptions, Signals, Taken, Wake},
     target::family::CustomFunctions,
-    trend::Verdict,
 };
 
 /// Above this share of the target's CPU time a warning is due, limit or not.
@@ -34,6 +33,7 @@ const WARN_CORE: f64 = 0.05;
 /// Traces until the target ends, the time is up, or a signal.
 pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
     plan.output.destination.check()?;
+    let gate = gate::load(&plan.gate)?;
     root::require_privileges()?;
     root::require_host_pids()?;
     root::require_tracefs()?;
@@ -59,8 +59,10 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
         child,
         reporter,
         usage: UsageHistory::default(),
+        gate,
         incidents,
         fail_on_met: false,
+        outcome: None,
         warned: false,
         stop: false,
     };
@@ -74,8 +76,11 @@ struct Tracing<'a> {
     child: Option<Launched>,
     reporter: Reporter,
     usage: UsageHistory,
+    gate: Gate,
     incidents: Option<incident::Directory>,
     fail_on_met: bool,
+    /// What the gate says, and about which report.
+    outcome: Option<(Outcome, Report)>,
     warned: bool,
     stop: bool,
 }
@@ -112,6 +117,7 @@ impl Tracing<'_> {
                 Wake::Signal(signal) => self.signalled(signal),
                 Wake::Incident => self.incidents()?,
                 Wake::AllEnded => break,
+                Wake::Bell => {}
             }
         }
         self.finish()
@@ -201,18 +207,16 @@ impl Tracing<'_> {
     fn report(&mut self, last: bool, show: bool) -> anyhow::Result<()> {
         let grouped = self.plan.selection.group_by != GroupBy::Stack;
         let top = self.plan.selection.top.limit();
-        let mut taken = self
-            .session
-            .report(if grouped { None } else { top }, last)?;
-        if let Some(FailOn::Growing { bytes_per_second }) = self.plan.fail_on {
-            let least = bytes_per_second as f64;
-            // The last report counts: a warm-up may look like growth for a while.
-            self.fail_on_met = taken.fastest_growing.is_some_and(|rate| rate >= least);
-            self.fail_on_met |= taken.report.processes.iter().any(|process| {
-                process.verdict == Verdict::Growing && process.growth_bytes_per_second >= least
-            });
+        // The last report counts: a warm-up may look like growth for a while.
+        let judges = last && self.judges();
+        let whole = grouped || judges;
+        let mut taken = self.session.report(if whole { None } else { top }, last)?;
+        if judges {
+            let outcome = self.gate.judge(&taken.report);
+            self.fail_on_met = outcome.failed();
+            self.outcome = Some((outcome, taken.report.clone()));
         }
-        if grouped {
+        if whole {
             group::apply(&mut taken.report, self.plan.selection.group_by, top);
         }
         self.warn_of_cost(&taken.report.overhead);
@@ -223,6 +227,11 @@ impl Tracing<'_> {
             self.stop |= delivery == Delivery::ReaderGone;
         }
         Ok(())
+    }
+
+    /// Whether every stack of the last report is to be looked at.
+    fn judges(&self) -> bool {
+        self.gate.is_set() || self.plan.gate.summary.is_some()
     }
 
     /// What the session knows of the past, where the format shows it.
@@ -267,11 +276,19 @@ impl Tracing<'_> {
     /// The last report, and how to end.
     fn finish(mut self) -> anyhow::Result<Exit> {
         self.notices();
-        if !self.stop || self.child.is_none() {
-            self.report(true, true)?;
+        let show = !self.stop || self.child.is_none();
+        if show || self.judges() {
+            self.report(true, show)?;
         }
         self.session.detach();
+        let delivered = match self.outcome.take() {
+            Some((outcome, report)) => {
+                gate::deliver(&self.plan.gate, &outcome, &report, self.is_quiet())
+            }
+            None => Ok(()),
+        };
         let Some(child) = &mut self.child else {
+            delivered?;
             return Ok(if self.fail_on_met {
                 Exit::FailOnMet
             } else {
@@ -284,7 +301,9 @@ impl Tracing<'_> {
                 child.signal(signal.number);
             }
         }
-        Ok(Exit::of_run(child.wait()?, self.fail_on_met))
+        let status = child.wait()?;
+        delivered?;
+        Ok(Exit::of_run(status, self.fail_on_met))
     }
 }
 
@@ -300,7 +319,7 @@ fn wait_for_child(child: &Launched, signals: &mut Signals) -> anyhow::Result<Wak
     }
 }
 
-fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
+pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
     let (min_size, max_size) = plan.selection.sizes.bounds();
     let (min_asked, max_asked) = plan.selection.sizes.asked();
     let targets = match &plan.target {

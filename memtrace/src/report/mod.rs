@@ -5,24 +5,29 @@
 //! profile formats are made of. [`group`] sums stacks. [`reporter`] writes
 //! them through [`output`], which with [`incident`]'s files is all that does I/O here. [`doctor`] is
 //! the other report: what this machine can do.
+pub mod baseline;
 pub mod csv;
 pub mod culprit;
 pub mod doctor;
 pub mod flamegraph;
 pub mod folded;
+pub mod gate;
 pub mod group;
 pub mod html;
 pub mod human;
 pub mod incident;
 pub mod json;
+pub mod junit;
 pub mod layout;
 pub mod loss_names;
+pub mod markdown;
 pub mod model;
 pub mod output;
 pub mod pprof;
 pub mod profile;
 pub mod reporter;
 pub mod speedscope;
+pub mod suppress;
 pub mod text;
 
 #[cfg(test)]

@@ -23,13 +23,14 @@ mod process;
 mod recall;
 mod reporting;
 mod seccomp;
+mod series;
 mod signals;
 pub mod thresholds;
 mod usage;
 
 use std::{
     collections::HashSet,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -127,6 +128,8 @@ pub enum Wake {
     Signal(Arrived),
     /// No traced process is left.
     AllEnded,
+    /// The bell of [`Session::wait_or`] can be read.
+    Bell,
     /// An OOM kill or the crossing of a threshold waits to be told.
     Incident,
 }
@@ -278,12 +281,26 @@ impl Session {
 
     /// Handles events until `until`, a signal, or the end of the last target.
     pub fn wait(&mut self, until: Instant, signals: &mut Signals) -> Result<Wake, SessionError> {
+        self.wait_or(until, signals, None)
+    }
+
+    /// The same, or until `bell` can be read.
+    pub fn wait_or(
+        &mut self,
+        until: Instant,
+        signals: &mut Signals,
+        bell: Option<BorrowedFd<'_>>,
+    ) -> Result<Wake, SessionError> {
+        let mut rings = false;
         loop {
             let more = self.handle_events()?;
             self.refresh_due()?;
             self.reap()?;
             if let Some(signal) = signals.take() {
                 return Ok(Wake::Signal(signal));
+            }
+            if rings {
+                return Ok(Wake::Bell);
             }
             let is_over = self.traced.is_empty();
             if self.make_incidents(is_over)? {
@@ -296,18 +313,26 @@ impl Session {
             if now >= until {
                 return Ok(Wake::Time);
             }
-            if !more {
-                self.poll(
-                    self.next_deadline(until).saturating_duration_since(now),
-                    signals,
-                )?;
+            let due = self.next_deadline(until).saturating_duration_since(now);
+            // With more to read only a look: a busy target must not keep the user waiting.
+            let time = if more { Duration::ZERO } else { due };
+            if !more || bell.is_some() {
+                rings = self.poll(time, signals, bell)?;
             }
         }
     }
 
-    /// Sleeps until something can be read, or for `time`.
-    fn poll(&self, time: Duration, signals: &Signals) -> Result<(), SessionError> {
+    /// Sleeps until something can be read, or for `time`; whether it is the bell.
+    fn poll(
+        &self,
+        time: Duration,
+        signals: &Signals,
+        bell: Option<BorrowedFd<'_>>,
+    ) -> Result<bool, SessionError> {
+        let is_bell = bell.is_some();
+        let bell = bell.unwrap_or(signals.as_fd());
         let mut fds = vec![
+            PollFd::from_borrowed_fd(bell, PollFlags::IN),
             PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
@@ -321,7 +346,8 @@ impl Session {
             tv_nsec: i64::from(time.subsec_nanos()),
         };
         match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => Ok(is_bell && fds.first().is_some_and(|fd| !fd.revents().is_empty())),
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(errno) => Err(SessionError::System {
                 what: "poll",
                 source: errno.into(),

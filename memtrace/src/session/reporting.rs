@@ -25,12 +25,10 @@ const NAMES_DEADLINE: Duration = Duration::from_secs(10);
 /// Stacks that are judged: those below hold nothing worth a verdict.
 const MAX_JUDGED: usize = 2000;
 
-/// A report, and whether anything in it grows (shown or not).
+/// A report, and where its stacks come from.
 pub struct Taken {
     /// The report.
     pub report: Report,
-    /// Bytes per second of the fastest stack that is judged growing.
-    pub fastest_growing: Option<f64>,
     /// The report's stacks as the ledger knows them, in its order.
     pub keys: Vec<(SpaceId, StackId)>,
 }
@@ -84,11 +82,6 @@ impl Session {
         let unjudged: Vec<_> = held.map(|(_, held)| held).collect();
         // What grows comes first, however little it holds yet: that is what people look for.
         judged.sort_by_key(|j| j.judgement.verdict != Verdict::Growing);
-        let fastest_growing = judged
-            .iter()
-            .filter(|j| j.judgement.verdict == Verdict::Growing)
-            .map(|j| j.judgement.growth_bytes_per_second)
-            .reduce(f64::max);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, rest) = judged.split_at(shown);
         let not_shown = NotShown {
@@ -149,11 +142,7 @@ impl Session {
             stacks,
             not_shown,
         };
-        Ok(Taken {
-            report,
-            fastest_growing,
-            keys,
-        })
+        Ok(Taken { report, keys })
     }
 
     /// What stacks of a report held over time; see [`Taken::keys`].

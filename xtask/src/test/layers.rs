@@ -52,6 +52,10 @@ const OWNED: &[Owned] = &[
         word: "ratatui",
         owners: &["tui"],
     },
+    Owned {
+        word: "crossterm",
+        owners: &["tui"],
+    },
 ];
 
 /// Where time and data only come in as values.

@@ -16,6 +16,10 @@ pub const TESTS: &[&str] = &[
     "redis-server",
     "redis-tools",
     "python3",
+    "golang-go",
+    "chromium",
+    "chromium-driver",
+    "tmux",
     "runc",
     "containerd",
 ];

@@ -81,7 +81,7 @@ function head() {
     headline.className = 'bad';
     headline.textContent = 'A process grows, but no single stack does';
   } else if (data.stacks.length && data.stacks.every((s) => s.verdict === 'too-early')) {
-    headline.textContent = 'Too early to judge: ' + plural(meta.intervals_completed, 'interval', 'intervals') + ' of ' + time(meta.interval_seconds);
+    headline.textContent = (Object.keys(meta.losses).length ? 'No verdict: too early, or losses forbid it, after ' : 'Too early to judge, after ') + plural(meta.intervals_completed, 'interval', 'intervals') + ' of ' + time(meta.interval_seconds);
   } else {
     headline.textContent = 'Nothing grows';
   }
@@ -125,7 +125,7 @@ function legend() {
 }
 function ticks(top, unit) {
   const rough = top / 4, base = unit === 'size' ? Math.pow(1024, Math.floor(Math.log(Math.max(rough, 1)) / Math.log(1024))) : 1;
-  const steps = unit === 'size' ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000] : [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 604800];
+  const steps = unit === 'size' ? [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] : [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200, 86400, 604800];
   const step = (steps.find((s) => s * base >= rough) || steps[steps.length - 1]) * base;
   const out = [];
   for (let at = 0; at <= top * 1.0001 && out.length < 50; at += step) out.push(at);
@@ -160,7 +160,7 @@ function drawChart() {
   }
   const upright = (event, kind) => {
     const at = x(event.at), late = at > width - 110;
-    root.append(svg('line', { class: kind, x1: at, x2: at, y1: top, y2: height - bottom }), svg('text', { class: kind, x: at + (late ? -4 : 4), y: top + (kind === 'incident' ? 22 : 9), 'text-anchor': late ? 'end' : 'start' }, (event.name || event.kind).slice(0, 24)));
+    root.append(svg('line', { class: kind, x1: at, x2: at, y1: top, y2: height - bottom }), svg('text', { class: kind, x: at + (late ? -4 : 4), y: kind === 'incident' ? height - bottom - 6 : top + 9, 'text-anchor': late ? 'end' : 'start' }, (event.name || event.kind).slice(0, 24)));
   };
   data.marks.forEach((m) => upright(m, 'mark'));
   data.incidents.forEach((i) => upright(i, 'incident'));

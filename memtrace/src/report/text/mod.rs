@@ -5,7 +5,7 @@
 mod facts;
 mod headline;
 mod losses;
-mod names;
+pub(crate) mod names;
 mod stacks;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::report::layout::{shorten_middle, width};
 /// A function's name in at most so many columns. `Cache<Key, Value>::insert(Key const&)` becomes
 /// `Cache<Key, Value>::insert(…)`, then `Cache<…>::insert(…)`, then `…::insert(…)`, and at last it is
 /// cut in its middle.
-pub(super) fn fit_name(name: &str, columns: usize) -> Cow<'_, str> {
+pub(crate) fn fit_name(name: &str, columns: usize) -> Cow<'_, str> {
     if width(name) <= columns {
         return Cow::Borrowed(name);
     }

@@ -1,0 +1,179 @@
+//! `memtrace top` in a real terminal: what a person sees and presses, and what is left afterwards.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use memtrace_tests::{
+    Program, Report, Running, Target, Tmux, deadline, memtrace, memtrace_bin, require_kernel,
+};
+use tempfile::TempDir;
+
+/// memtrace top in a window, with the terminal's settings before and after.
+struct Top {
+    tmux: Tmux,
+    folder: TempDir,
+}
+
+impl Top {
+    fn start(pid: u32, options: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, memtrace) = (folder.path().display(), memtrace_bin());
+        let script = folder.path().join("run.sh");
+        let text = format!(
+            "cd '{at}'\nexport NO_COLOR=1\nstty -g > before\n\
+             sh -c 'echo $$ > pid; exec \"{}\" top --pid {pid} --interval 300ms {options}'\n\
+             code=$?\nstty -g > after\necho \"exit=$code\"\n",
+            memtrace.display()
+        );
+        fs::write(&script, text).unwrap();
+        Self {
+            tmux: Tmux::start(&script, 80, 24),
+            folder,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    #[track_caller]
+    fn wait(&self, text: &str) -> String {
+        let until = deadline(90);
+        self.tmux.wait(until, text, |screen| screen.contains(text))
+    }
+
+    /// Sends a signal to memtrace.
+    fn signal(&self, signal: i32) {
+        let pid = fs::read_to_string(self.file("pid")).unwrap();
+        // SAFETY: a plain system call; memtrace is still the shell's child, so the pid is its.
+        unsafe { libc::kill(pid.trim().parse().unwrap(), signal) };
+    }
+
+    /// Waits for the end: with this code, and the terminal is as it was.
+    #[track_caller]
+    fn assert_ended(&self, code: i32) {
+        let screen = self.wait("exit=");
+        assert!(screen.contains(&format!("exit={code}")), "{screen}");
+        assert!(
+            !self.tmux.is_taken_over(),
+            "the terminal is left taken over"
+        );
+        let settings = |name| fs::read_to_string(self.file(name)).unwrap();
+        assert_eq!(settings("before"), settings("after"), "stty");
+        assert!(!screen.contains("panicked"), "{screen}");
+    }
+}
+
+fn leaking() -> Target {
+    let mut target = Target::spawn(&Program::c("live").build(), &["leak"]);
+    target.go();
+    target
+}
+
+/// The report in a file.
+fn snapshot(path: &Path) -> Report {
+    Report::parse(&fs::read_to_string(path).unwrap())
+}
+
+/// From the start to the leaking function, sorted, filtered, opened, resized, written, and out.
+#[test]
+fn a_leak_is_found_by_keys() {
+    require_kernel!();
+    let mut target = leaking();
+    let top = Top::start(target.pid(), "--output found.json");
+    let screen = top.wait("GROWING leak (live.c:");
+    assert!(screen.contains("outstanding▼"), "{screen}");
+    top.tmux.keys(&["g"]);
+    top.wait("growth▼");
+    top.tmux.keys(&["/"]);
+    top.tmux.type_text("no such function");
+    top.wait("nothing matches the filter");
+    top.tmux.keys(&["Escape"]);
+    top.wait("/ filter");
+    top.tmux.keys(&["/"]);
+    top.tmux.type_text("leak");
+    let screen = top.wait("/leak ");
+    assert!(screen.contains("Stacks 1"), "{screen}");
+    top.tmux.keys(&["Enter"]);
+    top.wait("? help");
+    top.tmux.keys(&["Enter"]);
+    top.wait("→ leak ");
+    top.wait("Frames, innermost first");
+    top.tmux.resize(110, 34);
+    let last_line = |screen: &str| screen.lines().nth(33).unwrap_or("").starts_with("Esc back");
+    top.tmux.wait(deadline(30), "the new size", last_line);
+    top.tmux.keys(&["f"]);
+    top.wait("FROZEN");
+    top.tmux.keys(&["w"]);
+    top.wait("written to found.json");
+    let report = snapshot(&top.file("found.json"));
+    let stack = report.heap_stacks(target.pid()).find(|stack| {
+        let mut frames = stack.frames.iter();
+        frames.any(|frame| frame.name() == "leak")
+    });
+    assert_eq!(stack.unwrap().verdict, "growing");
+    top.tmux.keys(&["q"]);
+    top.assert_ended(0);
+    assert!(target.is_running());
+    target.assert_unharmed();
+}
+
+/// Whatever signal ends it, the terminal is given back.
+#[test]
+fn signals_give_the_terminal_back() {
+    require_kernel!();
+    let target = leaking();
+    for (signal, code) in [
+        (libc::SIGTERM, 0),
+        (libc::SIGHUP, 0),
+        (libc::SIGABRT, 128 + libc::SIGABRT),
+    ] {
+        let top = Top::start(target.pid(), "");
+        top.wait(" live");
+        assert!(top.tmux.is_taken_over());
+        top.signal(signal);
+        top.assert_ended(code);
+    }
+    target.assert_unharmed();
+}
+
+/// The target ends: that is said, and what was seen stays until q.
+#[test]
+fn the_end_of_the_target_is_not_the_end() {
+    require_kernel!();
+    let target = leaking();
+    let top = Top::start(target.pid(), "");
+    top.wait("leak");
+    target.assert_unharmed();
+    let screen = top.wait("all traced processes have ended");
+    assert!(screen.contains("live.c:"), "{screen}");
+    top.tmux.keys(&["Tab"]);
+    top.wait("exited");
+    top.tmux.keys(&["q"]);
+    top.assert_ended(0);
+}
+
+/// Without a terminal there is one line that says so, before anything is touched.
+#[test]
+fn no_terminal() {
+    let pid = std::process::id().to_string();
+    let ended = Running::spawn(&mut memtrace(&["top", "--pid", &pid])).wait(deadline(60));
+    ended.assert_fails_with_one_line(&["terminal", "memtrace --pid"]);
+}
+
+/// Options of printed reports are usage errors, with the reason.
+#[test]
+fn options_of_reports() {
+    for options in [
+        &["--format", "json"][..],
+        &["--fail-on", "growing"],
+        &["--quiet"],
+    ] {
+        let mut words = vec!["top", "--pid", "1"];
+        words.extend(options);
+        let ended = Running::spawn(&mut memtrace(&words)).wait(deadline(60));
+        ended.assert_code(2);
+        assert!(ended.stderr.contains(options[0]), "{}", ended.stderr);
+    }
+}
