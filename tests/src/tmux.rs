@@ -96,6 +96,19 @@ impl Tmux {
         self.run(&["resize-window", "-x", &columns, "-y", &rows]);
     }
 
+    /// Waits until the terminal is taken over, or is not any more.
+    #[track_caller]
+    pub fn wait_taken_over(&self, until: Instant, wanted: bool) {
+        while self.is_taken_over() != wanted {
+            assert!(
+                Instant::now() < until,
+                "waiting for taken over = {wanted}, the screen is:\n{}",
+                self.screen()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// True when the program shows its alternate screen or hides the cursor.
     #[track_caller]
     pub fn is_taken_over(&self) -> bool {

@@ -128,6 +128,8 @@ fn signals_give_the_terminal_back() {
         (libc::SIGTERM, 0),
         (libc::SIGHUP, 0),
         (libc::SIGABRT, 128 + libc::SIGABRT),
+        (libc::SIGSEGV, 128 + libc::SIGSEGV),
+        (libc::SIGALRM, 128 + libc::SIGALRM),
     ] {
         let top = Top::start(target.pid(), "");
         top.wait(" live");
@@ -135,6 +137,38 @@ fn signals_give_the_terminal_back() {
         top.signal(signal);
         top.assert_ended(code);
     }
+    target.assert_unharmed();
+}
+
+/// Stopped, the terminal is given back; continued, it is taken over and drawn again.
+#[test]
+fn stopped_and_continued() {
+    require_kernel!();
+    let target = leaking();
+    let top = Top::start(target.pid(), "");
+    top.wait(" live");
+    top.signal(libc::SIGTSTP);
+    top.tmux.wait_taken_over(deadline(30), false);
+    top.signal(libc::SIGCONT);
+    top.tmux.wait_taken_over(deadline(30), true);
+    top.wait(" live");
+    top.tmux.keys(&["g"]);
+    top.wait("growth▼");
+    top.tmux.keys(&["q"]);
+    top.assert_ended(0);
+    target.assert_unharmed();
+}
+
+/// The time is up: tracing ends, what was seen stays until q.
+#[test]
+fn a_limited_time() {
+    require_kernel!();
+    let target = leaking();
+    let top = Top::start(target.pid(), "--count 2");
+    let screen = top.wait("the time is up");
+    assert!(screen.contains("leak"), "{screen}");
+    top.tmux.keys(&["q"]);
+    top.assert_ended(0);
     target.assert_unharmed();
 }
 

@@ -189,38 +189,41 @@ fn old_action(signal: i32) -> libc::sigaction {
 }
 
 fn handle(signal: i32) {
-    let handler: extern "C" fn(i32) = on_deadly;
-    // SAFETY: all zero is a whole sigaction; the handler does async-signal-safe calls only. It runs
-    // on the alternate stack where the standard library made one (stack overflow).
+    let handler: extern "C" fn(i32, *const libc::siginfo_t, *const libc::c_void) = on_deadly;
+    // SAFETY: all zero is a whole sigaction; the handler has the form that SA_SIGINFO asks for and
+    // does async-signal-safe calls only. It runs on the alternate stack where the standard library
+    // made one (stack overflow).
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as usize;
-        action.sa_flags = libc::SA_ONSTACK;
+        action.sa_flags = libc::SA_ONSTACK | libc::SA_SIGINFO;
         libc::sigaction(signal, &raw const action, std::ptr::null_mut());
     }
 }
 
-/// Gives the terminal back and lets the signal do what it did before. After a fault the
-/// instruction faults again; the others are sent again.
-extern "C" fn on_deadly(signal: i32) {
+/// Gives the terminal back and lets the signal do its work: an instruction that faulted faults
+/// again, under the handler there was before; what was sent is sent again, with nobody handling it.
+extern "C" fn on_deadly(signal: i32, info: *const libc::siginfo_t, _: *const libc::c_void) {
     give_back();
+    // SAFETY: the kernel passes a whole siginfo that lives as long as the handler runs.
+    let code = unsafe { (*info).si_code };
     let at = DEADLY.iter().position(|known| *known == signal);
     let old = OLD_ACTIONS.get().zip(at).and_then(|(old, at)| old.get(at));
-    // SAFETY: sigaction, raise and kill are async-signal-safe; `old` is what the system gave.
+    // SAFETY: sigaction, signal and raise are async-signal-safe; `old` is what the system gave.
     unsafe {
-        if signal == libc::SIGTSTP || signal == libc::SIGTTIN {
+        match old {
             // Stopped here; the handler stays for the next time. SIGCONT draws again.
-            libc::raise(libc::SIGSTOP);
-            return;
-        }
-        if let Some(old) = old {
-            libc::sigaction(signal, old, std::ptr::null_mut());
-        } else {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-        let is_fault = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE].contains(&signal);
-        if !is_fault {
-            libc::raise(signal);
+            _ if signal == libc::SIGTSTP || signal == libc::SIGTTIN => {
+                libc::raise(libc::SIGSTOP);
+            }
+            // The kernel's own: the same instruction comes next.
+            Some(old) if code > 0 && code != libc::SI_KERNEL => {
+                libc::sigaction(signal, old, std::ptr::null_mut());
+            }
+            _ => {
+                libc::signal(signal, libc::SIG_DFL);
+                libc::raise(signal);
+            }
         }
     }
 }
