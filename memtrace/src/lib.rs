@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod id;
 pub mod ledger;
 pub mod probe;
+pub mod record;
 pub mod report;
 pub mod session;
 pub mod stream;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::help;
+use super::recordings::{DiffArgs, RecordArgs, ReportArgs};
 use super::units;
 use super::values::{self, CustomFunction, FailOn, Percent, RingBytes, Top};
 use crate::session::thresholds::Thresholds;
@@ -62,6 +63,18 @@ pub enum Command {
     #[command(override_usage = help::TOP_USAGE, after_help = help::TOP_EXAMPLES)]
     #[command(mut_args(help::of_top))]
     Top(Box<TopArgs>),
+    /// Read a recording: any moment, any format
+    ///
+    /// Shows what live reporting showed at that moment. The target, its files and the machine
+    /// may be gone. Needs no privileges.
+    #[command(after_help = help::REPORT_EXAMPLES)]
+    Report(ReportArgs),
+    /// Compare two recordings, or two moments of one
+    ///
+    /// What grew, what is new, what went, by function and by stack. Stacks are matched by their
+    /// functions, so that two builds of a program and two machines compare. Needs no privileges.
+    #[command(after_help = help::DIFF_EXAMPLES)]
+    Diff(DiffArgs),
     /// Tell what this machine can do, what is missing and how to mend it
     ///
     /// Looks at the kernel, privileges, BTF and security settings. With --pid also at that
@@ -79,7 +92,7 @@ pub enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// The page of this command; memtrace's own when left out
-        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "doctor", "completions", "man"])]
+        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "report", "diff", "doctor", "completions", "man"])]
         command: Option<String>,
     },
 }
@@ -190,6 +203,9 @@ pub struct TraceArgs {
     /// Where reports go.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// What is kept of them.
+    #[command(flatten)]
+    pub record: RecordArgs,
 
     /// What fails a CI job.
     #[command(flatten)]

@@ -30,6 +30,8 @@ impl Cli {
         match self.command {
             Some(Command::Run(run)) => run.plan(),
             Some(Command::Top(top)) => top.plan(),
+            Some(Command::Report(report)) => report.plan(),
+            Some(Command::Diff(diff)) => Ok(diff.plan()),
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
             Some(Command::Man { command }) => Ok(Plan::Man(command)),
@@ -73,11 +75,7 @@ impl TraceArgs {
             top: self.top.unwrap_or_else(|| default_top(self.output.format)),
             older: self.older.filter(|age| !age.is_zero()),
             sizes: sizes(self.min_size, self.max_size)?,
-            group_by: match self.group_by {
-                GroupByArg::Stack => GroupBy::Stack,
-                GroupByArg::Function => GroupBy::Function,
-                GroupByArg::Module => GroupBy::Module,
-            },
+            group_by: self.group_by.into(),
         };
         let cost = Cost {
             sample_bytes: NonZeroU64::new(self.sample_bytes).ok_or(UsageError::NoSampling)?,
@@ -98,11 +96,8 @@ impl TraceArgs {
         }
         let watch = self.watch.plan()?;
         let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
-        if let (Format::Profile(form), GroupBy::Function | GroupBy::Module) =
-            (output.format, selection.group_by)
-        {
-            return Err(UsageError::GroupsInProfile(form.name()));
-        }
+        groups_have_a_place(&output, selection.group_by)?;
+        let record = self.record.plan()?;
         Ok(TracePlan {
             target,
             timing,
@@ -112,12 +107,13 @@ impl TraceArgs {
             watch,
             output,
             gate,
+            record,
         })
     }
 }
 
 /// A table for people has ten rows; a picture of ten stacks would be a wrong picture.
-fn default_top(format: FormatArg) -> Top {
+pub(super) fn default_top(format: FormatArg) -> Top {
     match format {
         FormatArg::Text | FormatArg::Json | FormatArg::Ndjson | FormatArg::Csv => Top::default(),
         FormatArg::Folded
@@ -125,6 +121,15 @@ fn default_top(format: FormatArg) -> Top {
         | FormatArg::Html
         | FormatArg::Pprof
         | FormatArg::Speedscope => Top::All,
+    }
+}
+
+/// Groups are rows of a table, not of a picture made of stacks.
+pub(super) fn groups_have_a_place(output: &OutputPlan, by: GroupBy) -> Checked<()> {
+    match (output.format, by) {
+        (_, GroupBy::Stack) => Ok(()),
+        (Format::Profile(form), _) => Err(UsageError::GroupsInProfile(form.name())),
+        _ => Ok(()),
     }
 }
 
@@ -232,7 +237,7 @@ impl WatchArgs {
 }
 
 impl OutputArgs {
-    fn plan(self) -> Checked<OutputPlan> {
+    pub(super) fn plan(self) -> Checked<OutputPlan> {
         let format = match self.format {
             FormatArg::Text => Format::Text,
             FormatArg::Json => Format::Json,
@@ -280,6 +285,16 @@ impl DoctorArgs {
             verbose: self.verbose,
             color: self.color.into(),
         })
+    }
+}
+
+impl From<GroupByArg> for GroupBy {
+    fn from(arg: GroupByArg) -> Self {
+        match arg {
+            GroupByArg::Stack => Self::Stack,
+            GroupByArg::Function => Self::Function,
+            GroupByArg::Module => Self::Module,
+        }
     }
 }
 

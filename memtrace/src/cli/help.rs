@@ -13,6 +13,8 @@ Needs root; `memtrace doctor` tells what else.";
 pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
        memtrace top [OPTIONS] --pid <PID>
+       memtrace report [OPTIONS] <FILE>
+       memtrace diff [OPTIONS] <BEFORE> [AFTER]
        memtrace doctor [--pid <PID>]";
 
 pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>";
@@ -79,6 +81,19 @@ pub(super) const RUN_EXAMPLES: &str = "\
 Examples:
   sudo memtrace run -- ./server --port 80
   sudo memtrace run --fail-on growing -i 1s -- ./soak-test";
+
+pub(super) const REPORT_EXAMPLES: &str = "\
+Examples:
+  memtrace report leak.memtrace                      the last report
+  memtrace report leak.memtrace --at 10m --top all
+  memtrace report leak.memtrace --from 10m --to 20m  gained between the two
+  memtrace report leak.memtrace --format html --output leak.html";
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  memtrace diff old.memtrace new.memtrace            two builds
+  memtrace diff leak.memtrace --from 10m --to 20m    two moments of one
+  memtrace diff old.memtrace new.memtrace --fail-on growth:1MiB";
 
 pub(super) const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -8,6 +8,7 @@ mod check_top;
 pub mod exit;
 mod help;
 pub mod plan;
+pub mod recordings;
 pub mod terminal;
 pub mod units;
 pub mod usage;

@@ -7,6 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::recordings::{DiffPlan, RecordPlan, ReportPlan};
 use super::values::{CustomFunction, FailOn, Percent, RingBytes, Top};
 use crate::id::Tgid;
 use crate::report::model::GroupBy;
@@ -23,6 +24,10 @@ pub enum Plan {
     Trace(Box<TracePlan>),
     /// Trace and watch on the terminal.
     Top(Box<TopPlan>),
+    /// Read a recording.
+    Report(Box<ReportPlan>),
+    /// Compare recordings.
+    Diff(DiffPlan),
     /// Look at the machine.
     Doctor(DoctorPlan),
     /// Print a completion script.
@@ -50,6 +55,8 @@ pub struct TracePlan {
     pub output: OutputPlan,
     /// What ends in exit code 3.
     pub gate: GatePlan,
+    /// Where to record.
+    pub record: Option<RecordPlan>,
 }
 
 /// What ends in exit code 3, and where that is written down.

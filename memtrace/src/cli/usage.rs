@@ -57,6 +57,9 @@ pub enum UsageError {
         /// Whole intervals in the session.
         intervals: u64,
     },
+    /// `--record-max-size` that holds nothing.
+    #[error("--record-max-size: a recording needs at least 1 MiB")]
+    RecordTooSmall,
     /// `--group-by` with a format that is made of stacks.
     #[error("--group-by has no place in --format {0}, which is made of whole stacks")]
     GroupsInProfile(&'static str),

@@ -1,8 +1,10 @@
 //! The subcommands: wiring only.
 
+mod diff;
 mod doctor;
 mod gate;
 mod libraries;
+mod report;
 mod root;
 mod top;
 mod trace;
@@ -19,6 +21,8 @@ pub fn run(plan: Plan) -> Exit {
     let done = match plan {
         Plan::Trace(plan) => trace::trace(&plan),
         Plan::Top(plan) => top::top(&plan),
+        Plan::Report(plan) => report::report(&plan),
+        Plan::Diff(plan) => diff::compare(&plan),
         Plan::Doctor(plan) => doctor::doctor(&plan),
         Plan::Completions(shell) => print(|out| cli::completions(shell, out)),
         Plan::Man(subcommand) => print(|out| cli::man(subcommand.as_deref(), out)),

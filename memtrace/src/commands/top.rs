@@ -27,9 +27,13 @@ pub(super) fn top(plan: &TopPlan) -> anyhow::Result<Exit> {
     root::require_privileges()?;
     root::require_host_pids()?;
     root::require_tracefs()?;
+    let recorder = trace::recorder(&plan.trace)?;
     let signals = Signals::take_over().context("cannot take signals over")?;
     eprintln!("memtrace: attaching …");
     let mut session = Session::new(trace::options(&plan.trace)?)?;
+    if let Some(recorder) = recorder {
+        session.start_recording(recorder);
+    }
     if let TargetPlan::Pids(pids) = &plan.trace.target {
         for tgid in pids.as_slice() {
             session.add_process(*tgid)?;
@@ -80,6 +84,7 @@ impl Live<'_> {
         // Before the probes come off, which takes its time.
         drop(self.screen);
         self.session.detach();
+        self.session.finish_recording()?;
         Ok(if self.has_failed {
             Exit::Failed
         } else {

@@ -13,6 +13,7 @@ use crate::{
     },
     id::Tgid,
     probe::KernelOptions,
+    record::{RecordError, Recorder},
     report::{
         gate::{Gate, Outcome},
         group, human, incident,
@@ -37,13 +38,17 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
     root::require_privileges()?;
     root::require_host_pids()?;
     root::require_tracefs()?;
+    let recorder = recorder(plan)?;
     let signals = Signals::take_over().context("cannot take signals over")?;
     // The child is forked before any thread exists.
     let child = match &plan.target {
         TargetPlan::Run(program) => Some(Launched::new(&program.name, &program.arguments)?),
         TargetPlan::Pids(_) => None,
     };
-    let session = Session::new(options(plan)?)?;
+    let mut session = Session::new(options(plan)?)?;
+    if let Some(recorder) = recorder {
+        session.start_recording(recorder);
+    }
     let incidents = match &plan.watch.incidents {
         Some(path) => Some(incident::Directory::open(path)?),
         None => None,
@@ -67,6 +72,14 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
         stop: false,
     };
     tracing.run()
+}
+
+/// The new recording, if one was asked for: refused before anything is touched.
+pub(super) fn recorder(plan: &TracePlan) -> Result<Option<Recorder>, RecordError> {
+    let record = plan.record.as_ref();
+    record
+        .map(|record| Recorder::create(&record.path, record.retention))
+        .transpose()
 }
 
 struct Tracing<'a> {
@@ -287,6 +300,10 @@ impl Tracing<'_> {
             }
             None => Ok(()),
         };
+        if let Err(error) = self.session.finish_recording() {
+            eprintln!("memtrace: {error}");
+        }
+        self.notices();
         let Some(child) = &mut self.child else {
             delivered?;
             return Ok(if self.fail_on_met {

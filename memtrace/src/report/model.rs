@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::trend::Verdict;
 
 /// One report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
     /// Always [`SCHEMA`].
-    pub schema: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub schema: Word,
     /// memtrace's version.
-    pub tool_version: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub tool_version: Word,
     /// Host name.
     pub host: String,
     /// When tracing began, RFC 3339.
@@ -47,20 +49,25 @@ pub struct Report {
     pub not_shown: NotShown,
 }
 
+/// A word that reports have as a constant. (Under its own name, because serde would borrow a `&str`
+/// from what it reads.)
+pub type Word = &'static str;
+
 /// Name and version of the JSON schema.
 pub const SCHEMA: &str = "memtrace.report/1";
 
 /// What the user asked to trace.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Target {
     /// pid, run, container, cgroup, comm, all, recording.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub kind: Word,
     /// As typed.
     pub value: String,
 }
 
 /// The series behind the verdicts.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Intervals {
     /// Length of one.
     pub seconds: f64,
@@ -71,7 +78,7 @@ pub struct Intervals {
 }
 
 /// Which allocations the report is about.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct Filters {
     /// Only those at least this old.
     pub older_seconds: Option<f64>,
@@ -82,7 +89,7 @@ pub struct Filters {
 }
 
 /// What stacks are summed by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupBy {
     /// Not at all.
@@ -95,7 +102,7 @@ pub enum GroupBy {
 }
 
 /// Cost of tracing, counted and measured.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Overhead {
     /// Probe hits since the attach.
     pub probe_hits: ProbeHits,
@@ -112,7 +119,7 @@ pub struct Overhead {
 }
 
 /// Hits by kind of probe.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct ProbeHits {
     /// Allocator entries, returns and frees.
     pub heap: u64,
@@ -123,7 +130,7 @@ pub struct ProbeHits {
 }
 
 /// One object with probes, or the reason why it has none.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Coverage {
     /// A process that maps it.
     pub pid: u32,
@@ -140,7 +147,7 @@ pub struct Coverage {
 }
 
 /// State of a traced process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessState {
     /// Alive.
@@ -154,7 +161,7 @@ pub enum ProcessState {
 }
 
 /// One traced process (one image of it).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Process {
     /// Thread group id.
     pub pid: u32,
@@ -179,6 +186,7 @@ pub struct Process {
     /// Objects outstanding since the attach.
     pub outstanding_objects: u64,
     /// Growth.
+    #[serde(deserialize_with = "number")]
     pub growth_bytes_per_second: f64,
     /// Verdict on the process as a whole.
     pub verdict: Verdict,
@@ -187,7 +195,7 @@ pub struct Process {
 }
 
 /// Identity of a container, or of a service of systemd's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Container {
     /// docker, containerd, cri-o, podman, systemd, …
     pub runtime: String,
@@ -204,7 +212,8 @@ pub struct Container {
     /// The pod's uid, which its cgroup path has.
     pub pod_uid: Option<String>,
     /// The pod's quality of service: guaranteed, burstable or best-effort.
-    pub qos: Option<&'static str>,
+    #[serde(default, deserialize_with = "maybe_fixed")]
+    pub qos: Option<Word>,
     /// Labels, as the runtime has them; bounded.
     pub labels: BTreeMap<String, String>,
 }
@@ -229,14 +238,15 @@ impl Container {
 }
 
 /// One stack's account.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Stack {
     /// 1 is first.
     pub rank: usize,
     /// Process.
     pub pid: u32,
     /// heap, region or fault.
-    pub probe: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub probe: Word,
     /// Bytes allocated and not freed.
     pub outstanding_bytes: u64,
     /// Objects allocated and not freed.
@@ -252,6 +262,7 @@ pub struct Stack {
     /// Age of the oldest live block.
     pub oldest_seconds: Option<f64>,
     /// Growth.
+    #[serde(deserialize_with = "number")]
     pub growth_bytes_per_second: f64,
     /// Verdict.
     pub verdict: Verdict,
@@ -266,7 +277,7 @@ pub struct Stack {
 }
 
 /// Stacks that share a function or a module, summed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Group {
     /// 1 is first.
     pub rank: usize,
@@ -301,7 +312,7 @@ pub struct Group {
 }
 
 /// One frame.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Frame {
     /// Demangled name; null when unknown.
     pub function: Option<String>,
@@ -326,7 +337,7 @@ pub struct Frame {
 }
 
 /// What lies below the top N.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub struct NotShown {
     /// Stacks.
     pub stacks: usize,
@@ -334,4 +345,36 @@ pub struct NotShown {
     pub outstanding_bytes: u64,
     /// Their outstanding objects.
     pub outstanding_objects: u64,
+}
+
+/// Words of a report that was read back: few, and short.
+const MAX_FIXED: usize = 256;
+
+/// A word that reports have as a constant. Those read back are kept for the life of the process,
+/// each once, so that reading many reports needs no more memory than reading one.
+fn fixed<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    use std::sync::{Mutex, PoisonError};
+    static WORDS: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let word = String::deserialize(from)?;
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = words.iter().find(|known| **known == word) {
+        return Ok(known);
+    }
+    if words.len() >= MAX_FIXED || word.len() > MAX_FIXED {
+        return Err(serde::de::Error::custom("too many versions or kinds"));
+    }
+    let word: &'static str = Box::leak(word.into_boxed_str());
+    words.push(word);
+    Ok(word)
+}
+
+fn maybe_fixed<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'static str>, D::Error> {
+    #[derive(Deserialize)]
+    struct Fixed(#[serde(deserialize_with = "fixed")] Word);
+    Ok(Option::<Fixed>::deserialize(from)?.map(|word| word.0))
+}
+
+/// A number; JSON writes one that is none as null.
+fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
 }

@@ -22,23 +22,32 @@ type Found = HashMap<(SpaceId, Fingerprint), Survivors>;
 impl Session {
     /// Brings the ledger up to date. `walk` forces the walk of the live table.
     pub(super) fn collect(&mut self, walk: bool) -> Result<(), SessionError> {
-        let rows = self.rows(walk || self.walk_is_due())?;
-        self.ledger.observe(self.started.elapsed(), rows);
+        // Ages are as of this moment, and in whole milliseconds since the start a block's birth
+        // comes out the same at every report.
+        let now = self.started.elapsed();
+        self.observed_at = whole_milliseconds(now);
+        let rows = self.rows(walk || self.walk_is_due(), now - self.observed_at)?;
+        self.ledger.observe(self.observed_at, rows);
         Ok(())
     }
 
     /// The last figures of an address space that has ended; its entries leave the tables.
     pub(super) fn collect_final(&mut self, space: SpaceId) -> Result<(), SessionError> {
-        let rows = self.rows(true)?;
-        self.ledger.end(self.started.elapsed(), space, rows);
+        let rows = self.rows(true, Duration::ZERO)?;
+        self.ledger
+            .end(whole_milliseconds(self.started.elapsed()), space, rows);
         self.kernel.forget_space(space)?;
         self.contexts.forget(space);
         Ok(())
     }
 
-    /// What the kernel's tables say now.
-    fn rows(&mut self, walk: bool) -> Result<Vec<Row>, SessionError> {
-        let survivors = if walk { Some(self.walk_live()?) } else { None };
+    /// What the kernel's tables say now; ages are as of `before` now.
+    fn rows(&mut self, walk: bool, before: Duration) -> Result<Vec<Row>, SessionError> {
+        let survivors = if walk {
+            Some(self.walk_live(before)?)
+        } else {
+            None
+        };
         let mut rows = Vec::new();
         let Self {
             kernel,
@@ -87,9 +96,9 @@ impl Session {
     }
 
     /// Ages of the live blocks, per context.
-    fn walk_live(&mut self) -> Result<Found, SessionError> {
+    fn walk_live(&mut self, before: Duration) -> Result<Found, SessionError> {
         let begun = Instant::now();
-        let now_ns = monotonic_ns();
+        let now_ns = monotonic_ns() - nanoseconds(before);
         let old_ns = nanoseconds(self.options.interval);
         let matching_ns = self.options.older.map_or(0, nanoseconds);
         let rates = self.kernel.rates();
@@ -115,6 +124,10 @@ impl Session {
         self.last_walk = Some((Instant::now(), begun.elapsed()));
         Ok(found)
     }
+}
+
+fn whole_milliseconds(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -21,6 +21,7 @@ mod oom;
 mod overhead;
 mod process;
 mod recall;
+mod record;
 mod reporting;
 mod seccomp;
 mod series;
@@ -49,6 +50,7 @@ use crate::{
         Attachments, Features, KernelOptions, KernelSide, MapLog, ProbeError, ReturnProbes,
         calibrate,
     },
+    record::Recorder,
     report::model::{Filters, Target},
     stream::{Event, Stream},
     symbolize::Symbolizer,
@@ -181,6 +183,12 @@ pub struct Session {
     probes_moved: u64,
     /// Probes that could not be put on later than at the start.
     probes_refused: u64,
+    /// Gets every report.
+    recorder: Option<Recorder>,
+    /// Marks that the next report is to carry.
+    new_marks: Vec<String>,
+    /// When the tables were read last, since the start.
+    observed_at: Duration,
 }
 
 /// Every probe is an open file, and the usual limit of 1,024 is reached with some thirty objects.
@@ -268,6 +276,9 @@ impl Session {
             cpu_ns_dropped: 0,
             probes_moved: 0,
             probes_refused: 0,
+            recorder: None,
+            new_marks: Vec::new(),
+            observed_at: Duration::ZERO,
         };
         // What the calibration sent.
         session.stream.drain(usize::MAX, |_| {});

@@ -33,11 +33,27 @@ pub struct Taken {
     pub keys: Vec<(SpaceId, StackId)>,
 }
 
-struct Judged<'a> {
-    stack: StackAccount<'a>,
+pub(super) struct Judged<'a> {
+    pub stack: StackAccount<'a>,
     judgement: Judgement,
     bytes: u64,
     objects: u64,
+}
+
+impl<'a> Judged<'a> {
+    /// One that is not judged: too many hold more.
+    pub fn unknown(stack: StackAccount<'a>, (bytes, objects): (u64, u64)) -> Self {
+        Self {
+            stack,
+            judgement: Judgement {
+                verdict: Verdict::TooEarly,
+                confidence: 0.0,
+                growth_bytes_per_second: 0.0,
+            },
+            bytes,
+            objects,
+        }
+    }
 }
 
 impl Session {
@@ -79,9 +95,10 @@ impl Session {
                 objects,
             })
             .collect();
-        let unjudged: Vec<_> = held.map(|(_, held)| held).collect();
+        let unjudged: Vec<_> = held.collect();
         // What grows comes first, however little it holds yet: that is what people look for.
         judged.sort_by_key(|j| j.judgement.verdict != Verdict::Growing);
+        let observed = self.observed(&judged, &unjudged, &names);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, rest) = judged.split_at(shown);
         let not_shown = NotShown {
@@ -89,12 +106,12 @@ impl Session {
             outstanding_bytes: rest
                 .iter()
                 .map(|j| j.bytes)
-                .chain(unjudged.iter().map(|held| held.0))
+                .chain(unjudged.iter().map(|(_, held)| held.0))
                 .sum(),
             outstanding_objects: rest
                 .iter()
                 .map(|j| j.objects)
-                .chain(unjudged.iter().map(|held| held.1))
+                .chain(unjudged.iter().map(|(_, held)| held.1))
                 .sum(),
         };
         let captured: Vec<_> = shown
@@ -111,8 +128,8 @@ impl Session {
             .map(|(n, j)| self.stack(n + 1, j, &names))
             .collect();
         let processes = self.processes(&account);
-        let stacks = self.with_names(models, &captured);
-        let report = Report {
+        let stacks = self.with_names(models, &captured, NAMES_DEADLINE);
+        let mut report = Report {
             schema: SCHEMA,
             tool_version: env!("CARGO_PKG_VERSION"),
             host: rustix::system::uname()
@@ -142,6 +159,7 @@ impl Session {
             stacks,
             not_shown,
         };
+        self.record(&mut report, &observed);
         Ok(Taken { report, keys })
     }
 
@@ -242,7 +260,12 @@ impl Session {
             .unwrap_or_default()
     }
 
-    fn stack(&self, rank: usize, judged: &Judged<'_>, names: &HashMap<SpaceId, Tgid>) -> Stack {
+    pub(super) fn stack(
+        &self,
+        rank: usize,
+        judged: &Judged<'_>,
+        names: &HashMap<SpaceId, Tgid>,
+    ) -> Stack {
         let StackAccount {
             space,
             stack,
@@ -262,21 +285,22 @@ impl Session {
             freed_objects: whole(totals.freed_objects_q16),
             oldest_seconds: account
                 .survivors()
-                .map(|s| s.oldest_seconds)
+                .map(|s| rounded(s.oldest_seconds, 1000.0))
                 .filter(|_| judged.objects > 0),
             growth_bytes_per_second: judged.judgement.growth_bytes_per_second,
             verdict: judged.judgement.verdict,
-            confidence: judged.judgement.confidence,
+            confidence: rounded(judged.judgement.confidence, 100.0),
             complete: unwound.is_some_and(|stack| stack.incomplete.is_none()),
             approximate: self.mixed.contains(&(space, stack)),
             frames: Vec::new(),
         }
     }
 
-    fn with_names(
+    pub(super) fn with_names(
         &mut self,
         mut stacks: Vec<Stack>,
         captured: &[(SpaceId, Vec<CapturedFrame>)],
+        deadline: Duration,
     ) -> Vec<Stack> {
         self.learn_jit_names(captured);
         let Self {
@@ -294,7 +318,7 @@ impl Session {
                 jit: Some(lookup),
             })
             .collect();
-        let named = symbolizer.symbolize(&requests, NAMES_DEADLINE);
+        let named = symbolizer.symbolize(&requests, deadline);
         for (stack, mut frames) in stacks.iter_mut().zip(named) {
             mark_custom(&mut frames, &self.options.custom);
             stack.frames = if frames.is_empty() {
@@ -365,6 +389,11 @@ fn mark_custom(frames: &mut [Frame], custom: &CustomFunctions) {
         }
         frame.allocator = true;
     }
+}
+
+/// Rounded to a `unit`-th: more digits mean nothing, and would make every row of a recording new.
+fn rounded(value: f64, unit: f64) -> f64 {
+    (value * unit).round() / unit
 }
 
 /// Whole objects, rounded.

@@ -33,7 +33,9 @@ use line::Fit;
 use series::{View, max, min, theil_sen};
 
 /// The verdicts of a report (see the reference).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize, serde::Serialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Grows, and the data can carry that word.

@@ -1,0 +1,47 @@
+//! `memtrace diff`.
+
+use std::path::Path;
+
+use crate::{
+    cli::{exit::Exit, recordings::DiffPlan, terminal},
+    record::{Recording, When},
+    report::{
+        diff::{diff, render},
+        json,
+        model::Report,
+        text::TextOptions,
+    },
+};
+
+/// Compares two moments of recordings.
+pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
+    let (before, after) = (
+        read(&plan.before, &plan.from)?,
+        read(&plan.after, &plan.to)?,
+    );
+    let name = |path: &Path| path.display().to_string();
+    let mut found = diff((&name(&plan.before), &before), (&name(&plan.after), &after));
+    let is_met = plan.fail_on.is_some_and(|fail_on| {
+        u64::try_from(found.largest_gain()).is_ok_and(|gained| gained >= fail_on.bytes())
+    });
+    found.cut(plan.top.limit());
+    let printed = super::print(|out| {
+        if plan.json {
+            return json::pretty(&found, out);
+        }
+        let options = TextOptions {
+            width: terminal::width(),
+            color: terminal::color(plan.color),
+            verbose: plan.verbose,
+        };
+        out.extend_from_slice(render(&found, options).as_bytes());
+        Ok(())
+    })?;
+    Ok(if is_met { Exit::FailOnMet } else { printed })
+}
+
+fn read(path: &Path, when: &When) -> anyhow::Result<Report> {
+    let recording = Recording::open(path)?;
+    let moment = recording.find(when)?;
+    Ok(recording.report(&moment, None)?.report)
+}

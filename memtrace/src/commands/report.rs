@@ -1,0 +1,136 @@
+//! `memtrace report`.
+
+use crate::{
+    cli::{
+        exit::Exit,
+        plan::OutputPlan,
+        recordings::{ReportPlan, Span},
+        terminal,
+        values::FailOn,
+    },
+    record::{Moment, Read, Recording, When},
+    report::{
+        group,
+        model::{GroupBy, Report},
+        output::Delivery,
+        profile::{Mark, Moment as Held, Series, UsageHistory},
+        reporter::Reporter,
+    },
+    trend::Verdict,
+};
+
+/// Reads a recording and reports.
+pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
+    plan.output.destination.check()?;
+    let recording = Recording::open(&plan.file)?;
+    let mut reporter = Reporter::new(
+        plan.output.form(terminal::text_options(&plan.output)),
+        plan.output.destination.clone(),
+    );
+    let grouped = plan.group_by != GroupBy::Stack;
+    let top = plan.top.limit();
+    let mut fail_on_met = false;
+    for span in spans(&recording, plan)? {
+        let stacks = if grouped { None } else { top };
+        let mut read = match &span {
+            (None, to) => recording.report(to, stacks)?,
+            (Some(from), to) => recording.window(from, to, stacks)?,
+        };
+        fail_on_met = plan.fail_on.is_some_and(|fail_on| is_met(fail_on, &read));
+        if grouped {
+            group::apply(&mut read.report, plan.group_by, top);
+        }
+        let series = if reporter.wants_series() {
+            series(&recording, &read, &span.1)?
+        } else {
+            Series::default()
+        };
+        if reporter.report_with(&read.report, series)? == Delivery::ReaderGone {
+            break;
+        }
+    }
+    Ok(if fail_on_met {
+        Exit::FailOnMet
+    } else {
+        Exit::Done
+    })
+}
+
+/// What to show: one moment or window, or, as lines of a table, every moment.
+fn spans(
+    recording: &Recording,
+    plan: &ReportPlan,
+) -> anyhow::Result<Vec<(Option<Moment>, Moment)>> {
+    let every = is_appended(&plan.output);
+    let (from, to) = match &plan.span {
+        Span::At(None) if every => (When::Start, When::End),
+        Span::At(when) => {
+            let when = when.as_ref().unwrap_or(&When::End);
+            return Ok(vec![(None, recording.find(when)?)]);
+        }
+        Span::Between(from, to) => (from.clone(), to.clone()),
+    };
+    let (from, to) = (recording.find(&from)?, recording.find(&to)?);
+    if every {
+        let moments = recording.moments()?.into_iter();
+        let within = moments.filter(|m| (from.at_ms..=to.at_ms).contains(&m.at_ms));
+        return Ok(within.map(|moment| (None, moment)).collect());
+    }
+    anyhow::ensure!(
+        from.at_ms < to.at_ms,
+        "--from is at {} and --to at {}: nothing lies between them",
+        from.taken_at,
+        to.taken_at
+    );
+    Ok(vec![(Some(from), to)])
+}
+
+fn is_appended(output: &OutputPlan) -> bool {
+    use crate::cli::plan::Format;
+    match output.format {
+        Format::Text | Format::Json => false,
+        Format::Ndjson => true,
+        Format::Profile(form) => form.is_appended(),
+    }
+}
+
+fn is_met(fail_on: FailOn, read: &Read) -> bool {
+    let FailOn::Growing { bytes_per_second } = fail_on;
+    let least = bytes_per_second as f64;
+    read.fastest_growing.is_some_and(|rate| rate >= least)
+        || read.report.processes.iter().any(|process| {
+            process.verdict == Verdict::Growing && process.growth_bytes_per_second >= least
+        })
+}
+
+/// The past of a report, for formats that show it.
+fn series(recording: &Recording, read: &Read, until: &Moment) -> anyhow::Result<Series> {
+    let mut usage = UsageHistory::default();
+    let mut marks = Vec::new();
+    for moment in recording.moments()? {
+        if moment.at_ms > until.at_ms {
+            break;
+        }
+        let report: Report = recording.without_stacks(&moment)?;
+        usage.add(&report);
+        marks.extend(moment.marks.iter().map(|name| Mark {
+            at: report.duration_seconds,
+            name: name.clone(),
+        }));
+    }
+    let held = |(at, outstanding_bytes)| Held {
+        at,
+        outstanding_bytes,
+        outstanding_objects: None,
+    };
+    Ok(Series {
+        usage: usage.points(),
+        stacks: recording
+            .histories(&read.stacks, until)?
+            .into_iter()
+            .map(|history| history.into_iter().map(held).collect())
+            .collect(),
+        marks,
+        ..Series::default()
+    })
+}

@@ -1,0 +1,33 @@
+//! Recordings: a session in one SQLite file, and everything that is read from it.
+//!
+//! A [`Recorder`] is given every report together with *all* stacks; it writes what changed, one
+//! transaction an interval. A [`Recording`] gives the same reports back, at any moment. `schema.sql`
+//! is the format. What is read was perhaps written by somebody else: it is hostile.
+//!
+//! Your part: call [`Recorder::interval`] with every report, name the stacks it asks for while the
+//! target lives ([`Recorder::wants_names`]), and go on without it when it fails.
+
+mod encode;
+mod error;
+mod names;
+mod open;
+mod read;
+mod retention;
+mod when;
+mod window;
+mod write;
+
+pub use encode::{Observed, StackKey};
+pub use error::RecordError;
+pub use read::{Moment, Read, Recording};
+pub use retention::Retention;
+pub use when::When;
+pub use write::{Interval, Recorder};
+
+/// `PRAGMA application_id`: "memt".
+const APPLICATION_ID: i64 = 0x6d65_6d74;
+/// `PRAGMA user_version`: raised when an older memtrace could not read it.
+pub const VERSION: i64 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,509 @@
+//! Reading a recording: the report of any moment.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Row as SqlRow};
+
+use super::encode::Row;
+use super::{RecordError, When, open};
+use crate::report::model::{Frame, NotShown, Process, Report, Stack};
+use crate::trend::Verdict;
+
+/// Frames of one stack that are read; unwinding ends long before.
+const MAX_FRAMES: i64 = 16_384;
+/// Rows of one moment that are read: memory must not follow what a file claims.
+const MAX_ROWS: i64 = 2_000_000;
+
+/// A recording, opened.
+#[derive(Debug)]
+pub struct Recording {
+    pub(super) db: Connection,
+    path: PathBuf,
+}
+
+/// One recorded moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moment {
+    /// Its interval.
+    pub(super) interval: i64,
+    /// Milliseconds since tracing began.
+    pub at_ms: i64,
+    /// The wall clock, RFC 3339.
+    pub taken_at: String,
+    /// Marks set then.
+    pub marks: Vec<String>,
+}
+
+/// A report that was read back.
+#[derive(Debug)]
+pub struct Read {
+    /// As live reporting gave it, with the first stacks only.
+    pub report: Report,
+    /// Bytes per second of the fastest stack that is judged growing, shown or not.
+    pub fastest_growing: Option<f64>,
+    /// The stacks of the report, as [`Recording::histories`] wants them.
+    pub stacks: Vec<i64>,
+}
+
+/// A stack at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub id: i64,
+    pub row: Row,
+    pub pid: u32,
+    pub probe: &'static str,
+    space: i64,
+    number: i64,
+}
+
+impl Recording {
+    /// Opens a recording, also while it is written.
+    ///
+    /// # Errors
+    /// What is wrong with it, in one line.
+    pub fn open(path: &Path) -> Result<Self, RecordError> {
+        let recording = Self {
+            db: open::read(path)?,
+            path: path.to_owned(),
+        };
+        let session: i64 = recording.ask("SELECT count(*) FROM session", [])?;
+        if session == 0 {
+            return Err(RecordError::Empty(path.to_owned()));
+        }
+        Ok(recording)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn wrong(&self) -> impl Fn(rusqlite::Error) -> RecordError {
+        |error| open::wrong(&self.path, &error)
+    }
+
+    fn damaged(&self, why: impl ToString) -> RecordError {
+        RecordError::damaged(&self.path, why)
+    }
+
+    fn ask<T: rusqlite::types::FromSql>(
+        &self,
+        sql: &str,
+        with: impl rusqlite::Params,
+    ) -> Result<T, RecordError> {
+        self.db
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row(with, |row| row.get(0)))
+            .map_err(self.wrong())
+    }
+
+    /// True when the recorder came to its end.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn is_whole(&self) -> Result<bool, RecordError> {
+        let ended: Option<String> = self.ask("SELECT ended_at FROM session", [])?;
+        Ok(ended.is_some())
+    }
+
+    /// Every moment, in the order they were recorded.
+    ///
+    /// # Errors
+    /// When the file is damaged or holds none.
+    pub fn moments(&self) -> Result<Vec<Moment>, RecordError> {
+        let mut statement = self
+            .db
+            .prepare("SELECT id, at_ms, taken_at FROM intervals ORDER BY id")
+            .map_err(self.wrong())?;
+        let moments = statement
+            .query_map([], |row| {
+                Ok(Moment {
+                    interval: row.get(0)?,
+                    at_ms: row.get(1)?,
+                    taken_at: row.get(2)?,
+                    marks: Vec::new(),
+                })
+            })
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let mut moments = moments.map_err(self.wrong())?;
+        if moments.is_empty() {
+            return Err(RecordError::Empty(self.path.clone()));
+        }
+        for (interval, name) in self.marks()? {
+            let at = moments.binary_search_by_key(&interval, |m| m.interval);
+            if let Some(moment) = at.ok().and_then(|at| moments.get_mut(at)) {
+                moment.marks.push(name);
+            }
+        }
+        Ok(moments)
+    }
+
+    fn marks(&self) -> Result<Vec<(i64, String)>, RecordError> {
+        let mut statement = self
+            .db
+            .prepare("SELECT interval, name FROM marks ORDER BY id")
+            .map_err(self.wrong())?;
+        statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .and_then(Iterator::collect)
+            .map_err(self.wrong())
+    }
+
+    /// The last moment that is not after the one asked for.
+    ///
+    /// # Errors
+    /// When nothing is recorded there, or no mark has the name.
+    pub fn find(&self, when: &When) -> Result<Moment, RecordError> {
+        let mut moments = self.moments()?;
+        let no = |why: String| {
+            Err(RecordError::NoMoment {
+                path: self.path.clone(),
+                why,
+            })
+        };
+        let (first, last) = match (moments.first(), moments.last()) {
+            (Some(first), Some(last)) => (first.clone(), last.clone()),
+            _ => return Err(RecordError::Empty(self.path.clone())),
+        };
+        let ms = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let found = match when {
+            When::Start => return Ok(first),
+            When::End => return Ok(last),
+            When::After(time) => moments.iter().rposition(|m| m.at_ms <= ms(*time)),
+            When::BeforeEnd(time) => {
+                let at = last.at_ms.saturating_sub(ms(*time));
+                moments.iter().rposition(|m| m.at_ms <= at)
+            }
+            When::At(time) => moments.iter().rposition(|m| {
+                let taken: Result<jiff::Timestamp, _> = m.taken_at.parse();
+                taken.is_ok_and(|taken| taken <= *time)
+            }),
+            When::Mark(name) => {
+                let Some(at) = moments.iter().rposition(|m| m.marks.contains(name)) else {
+                    return no(no_mark(name, &moments));
+                };
+                Some(at)
+            }
+        };
+        match found {
+            Some(at) => Ok(moments.swap_remove(at)),
+            None => no(format!(
+                "nothing is recorded before {} ({} s after tracing began)",
+                first.taken_at,
+                first.at_ms as f64 / 1000.0
+            )),
+        }
+    }
+
+    /// The report of a moment with its first `top` stacks, as live reporting gave it.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn report(&self, moment: &Moment, top: Option<usize>) -> Result<Read, RecordError> {
+        let mut report = self.without_stacks(moment)?;
+        let held = self.held(moment)?;
+        let (judged, rest): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|held| held.row.verdict().is_some());
+        let fastest_growing = judged
+            .iter()
+            .filter(|held| held.row.verdict() == Some(Verdict::Growing))
+            .map(|held| held.row.growth)
+            .reduce(f64::max);
+        let shown = top.unwrap_or(usize::MAX).min(judged.len());
+        let (shown, below) = judged.split_at(shown);
+        report.not_shown = NotShown {
+            stacks: below.len() + rest.len(),
+            outstanding_bytes: below.iter().chain(&rest).map(|h| h.row.held_bytes()).sum(),
+            outstanding_objects: below
+                .iter()
+                .chain(&rest)
+                .map(|h| h.row.held_objects())
+                .sum(),
+        };
+        report.stacks = (1..)
+            .zip(shown)
+            .map(|(rank, held)| {
+                Ok(Stack {
+                    rank,
+                    frames: self.frames(held.id)?,
+                    ..held.row.account(moment.at_ms, held.pid, held.probe)
+                })
+            })
+            .collect::<Result<_, RecordError>>()?;
+        Ok(Read {
+            report,
+            fastest_growing,
+            stacks: shown.iter().map(|held| held.id).collect(),
+        })
+    }
+
+    /// The report of a moment without its stacks.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn without_stacks(&self, moment: &Moment) -> Result<Report, RecordError> {
+        let mut report = self.header(moment)?;
+        report.processes = self.processes(moment)?;
+        Ok(report)
+    }
+
+    fn header(&self, moment: &Moment) -> Result<Report, RecordError> {
+        let text: String = self.ask(
+            "SELECT header FROM intervals WHERE id = ?",
+            [moment.interval],
+        )?;
+        let coverage: String = self.ask(
+            "SELECT json FROM documents WHERE id = (SELECT coverage FROM intervals WHERE id = ?)",
+            [moment.interval],
+        )?;
+        let mut report: Report = serde_json::from_str(&text).map_err(|e| self.damaged(e))?;
+        report.coverage = serde_json::from_str(&coverage).map_err(|e| self.damaged(e))?;
+        Ok(report)
+    }
+
+    fn processes(&self, moment: &Moment) -> Result<Vec<Process>, RecordError> {
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT json FROM (SELECT process, max(interval), place, json FROM process_samples
+                   WHERE interval BETWEEN ?1 AND ?2 GROUP BY process)
+                 WHERE json IS NOT NULL ORDER BY place, process LIMIT ?3",
+            )
+            .map_err(self.wrong())?;
+        let texts: Result<Vec<String>, _> = statement
+            .query_map((self.key(moment)?, moment.interval, MAX_ROWS), |row| {
+                row.get(0)
+            })
+            .and_then(Iterator::collect);
+        let texts = texts.map_err(self.wrong())?;
+        texts
+            .iter()
+            .map(|text| serde_json::from_str(text).map_err(|e| self.damaged(e)))
+            .collect()
+    }
+
+    /// The interval from which on a moment's rows are read.
+    fn key(&self, moment: &Moment) -> Result<i64, RecordError> {
+        let key: Option<i64> = self.ask(
+            "SELECT max(id) FROM intervals WHERE is_key AND id <= ?",
+            [moment.interval],
+        )?;
+        key.ok_or_else(|| self.damaged("no key interval"))
+    }
+
+    /// Every stack known at a moment, in the order of reports.
+    pub(super) fn held(&self, moment: &Moment) -> Result<Vec<Held>, RecordError> {
+        // Of a group with max() SQLite takes the other columns from the row that has it.
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT s.*, k.number, k.probe, p.pid, p.space FROM
+                   (SELECT max(interval), * FROM samples
+                    WHERE interval BETWEEN ?1 AND ?2 GROUP BY stack LIMIT ?3) s
+                 LEFT JOIN stacks k ON k.id = s.stack LEFT JOIN processes p ON p.id = k.process",
+            )
+            .map_err(self.wrong())?;
+        let held: Result<Vec<Held>, _> = statement
+            .query_map((self.key(moment)?, moment.interval, MAX_ROWS), held_of)
+            .and_then(Iterator::collect);
+        let mut held = held.map_err(self.wrong())?;
+        held.retain(|held| !held.row.is_gone());
+        held.sort_by_key(|held| {
+            (
+                held.row.verdict() != Some(Verdict::Growing),
+                std::cmp::Reverse(held.row.rank_bytes()),
+                held.space.cast_unsigned(),
+                held.number,
+            )
+        });
+        Ok(held)
+    }
+
+    /// The frames of a stack, innermost first.
+    pub(super) fn frames(&self, stack: i64) -> Result<Vec<Frame>, RecordError> {
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT fn.name, m.path, m.build_id, f.offset, f.address, fi.path, f.line,
+                        f.inlined, f.allocator, f.reason
+                 FROM stack_frames sf JOIN frames f ON f.id = sf.frame
+                 LEFT JOIN functions fn ON fn.id = f.function
+                 LEFT JOIN modules m ON m.id = f.module
+                 LEFT JOIN files fi ON fi.id = f.file
+                 WHERE sf.stack = ? ORDER BY sf.depth LIMIT ?",
+            )
+            .map_err(self.wrong())?;
+        let frames: Result<Vec<Frame>, _> = statement
+            .query_map([stack, MAX_FRAMES], |row| {
+                let hex = |value: i64| format!("{:#x}", value.cast_unsigned());
+                Ok(Frame {
+                    function: row.get(0)?,
+                    module: row.get(1)?,
+                    build_id: row.get(2)?,
+                    offset: row.get::<_, Option<i64>>(3)?.map(hex),
+                    address: hex(row.get(4)?),
+                    file: row.get(5)?,
+                    line: row.get(6)?,
+                    inlined: row.get(7)?,
+                    allocator: row.get(8)?,
+                    reason: row.get(9)?,
+                })
+            })
+            .and_then(Iterator::collect);
+        let mut frames = frames.map_err(self.wrong())?;
+        if frames.is_empty() {
+            frames.push(Frame {
+                address: "0x0".to_owned(),
+                reason: Some("the recorder ended before it was named".to_owned()),
+                ..Frame::default()
+            });
+        }
+        Ok(frames)
+    }
+
+    /// What stacks held over time up to a moment, where it changed: seconds since tracing began
+    /// and bytes.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn histories(
+        &self,
+        stacks: &[i64],
+        until: &Moment,
+    ) -> Result<Vec<Vec<(f64, u64)>>, RecordError> {
+        let mut histories = vec![Vec::new(); stacks.len()];
+        let places: HashMap<i64, usize> = stacks
+            .iter()
+            .enumerate()
+            .map(|(at, id)| (*id, at))
+            .collect();
+        self.each_row(0, until.interval, |_, at_ms, stack, row| {
+            let history = places.get(&stack).and_then(|at| histories.get_mut(*at));
+            if let Some(history) = history {
+                history.push((at_ms as f64 / 1000.0, row.held_bytes()));
+            }
+        })?;
+        Ok(histories)
+    }
+
+    /// What stacks held at every moment between two.
+    pub(super) fn histories_between(
+        &self,
+        stacks: &[i64],
+        from: &Moment,
+        to: &Moment,
+    ) -> Result<Vec<Vec<(f64, u64)>>, RecordError> {
+        let mut moments = self.moments()?;
+        moments.retain(|m| (from.interval..=to.interval).contains(&m.interval));
+        let places: HashMap<i64, usize> = stacks
+            .iter()
+            .enumerate()
+            .map(|(at, id)| (*id, at))
+            .collect();
+        let mut histories = vec![Vec::with_capacity(moments.len()); stacks.len()];
+        let mut held = vec![0_u64; stacks.len()];
+        for stack in self.held(from)? {
+            if let Some(held) = places.get(&stack.id).and_then(|at| held.get_mut(*at)) {
+                *held = stack.row.held_bytes();
+            }
+        }
+        let mut moments = moments.into_iter().peekable();
+        let mut close = |before: i64, held: &[u64]| {
+            while let Some(moment) = moments.next_if(|m| m.interval < before) {
+                for (history, bytes) in histories.iter_mut().zip(held) {
+                    history.push((moment.at_ms as f64 / 1000.0, *bytes));
+                }
+            }
+        };
+        self.each_row(from.interval + 1, to.interval, |interval, _, stack, row| {
+            close(interval, &held);
+            if let Some(held) = places.get(&stack).and_then(|at| held.get_mut(*at)) {
+                *held = row.held_bytes();
+            }
+        })?;
+        close(i64::MAX, &held);
+        Ok(histories)
+    }
+
+    /// Every row of a range of intervals, in order: interval, its time, stack, row.
+    fn each_row(
+        &self,
+        from: i64,
+        to: i64,
+        mut each: impl FnMut(i64, i64, i64, Row),
+    ) -> Result<(), RecordError> {
+        let wrong = self.wrong();
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT s.*, i.at_ms FROM intervals i JOIN samples s ON s.interval = i.id
+                 WHERE i.id BETWEEN ?1 AND ?2 ORDER BY i.id, s.stack",
+            )
+            .map_err(&wrong)?;
+        let mut rows = statement.query([from, to]).map_err(&wrong)?;
+        while let Some(row) = rows.next().map_err(&wrong)? {
+            let read = || Ok((row.get(0)?, row.get(13)?, row.get(1)?, row_of(row, 2)?));
+            let (interval, at_ms, stack, values) = read().map_err(&wrong)?;
+            each(interval, at_ms, stack, values);
+        }
+        Ok(())
+    }
+}
+
+fn no_mark(name: &str, moments: &[Moment]) -> String {
+    let name = crate::symbolize::printable(name);
+    let known: Vec<_> = moments
+        .iter()
+        .flat_map(|m| &m.marks)
+        .take(10)
+        .map(|mark| format!("\"{}\"", crate::symbolize::printable(mark)))
+        .collect();
+    if known.is_empty() {
+        return format!("no mark is called \"{name}\": it has no marks; name a time instead");
+    }
+    format!(
+        "no mark is called \"{name}\"; there is {}",
+        known.join(", ")
+    )
+}
+
+fn held_of(row: &SqlRow<'_>) -> rusqlite::Result<Held> {
+    let probe: Option<String> = row.get("probe")?;
+    Ok(Held {
+        id: row.get("stack")?,
+        row: row_of(row, 3)?,
+        pid: row.get::<_, Option<u32>>("pid")?.unwrap_or(0),
+        probe: match probe.as_deref() {
+            Some("region") => "region",
+            Some("fault") => "fault",
+            _ => "heap",
+        },
+        space: row.get::<_, Option<i64>>("space")?.unwrap_or(0),
+        number: row.get::<_, Option<i64>>("number")?.unwrap_or(0),
+    })
+}
+
+/// The columns of `samples` after its key.
+fn row_of(row: &SqlRow<'_>, from: usize) -> rusqlite::Result<Row> {
+    let unsigned = |at: usize| row.get::<_, i64>(from + at).map(i64::cast_unsigned);
+    let maybe = |at: usize| {
+        row.get::<_, Option<i64>>(from + at)
+            .map(|v| v.map(i64::cast_unsigned))
+    };
+    Ok(Row {
+        allocated_bytes: unsigned(0)?,
+        freed_bytes: unsigned(1)?,
+        allocated_objects: unsigned(2)?,
+        freed_objects: unsigned(3)?,
+        outstanding_bytes: maybe(4)?,
+        outstanding_objects: maybe(5)?,
+        oldest_ms: row.get(from + 6)?,
+        growth: row.get(from + 7)?,
+        verdict: row.get(from + 8)?,
+        confidence: row.get(from + 9)?,
+        flags: row.get(from + 10)?,
+    })
+}

@@ -1,0 +1,125 @@
+//! What a session hands to its recording, and how it goes on without one.
+
+use std::time::Duration;
+
+use super::{Session, reporting::Judged};
+use crate::{
+    id::{SpaceId, StackId, Tgid},
+    ledger::StackAccount,
+    record::{Interval, Observed, RecordError, Recorder, StackKey},
+    report::model::{Frame, Report},
+};
+
+use std::collections::HashMap;
+
+/// Stacks that no report shows are named in the background: what is not there by then is asked for
+/// again at the next interval.
+const NAMES_DEADLINE: Duration = Duration::from_millis(500);
+
+impl Session {
+    /// Records every report from now on.
+    pub fn start_recording(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
+    }
+
+    /// Ends the recording, if there still is one.
+    ///
+    /// # Errors
+    /// When its last part cannot be written.
+    pub fn finish_recording(&mut self) -> Result<(), RecordError> {
+        let ended_at = jiff::Timestamp::now().to_string();
+        self.recorder
+            .take()
+            .map_or(Ok(()), |recorder| recorder.finish(&ended_at))
+    }
+
+    /// Every stack with its figures, those that reports show first and in their order; nothing
+    /// when nobody records.
+    pub(super) fn observed(
+        &self,
+        judged: &[Judged<'_>],
+        unjudged: &[(StackAccount<'_>, (u64, u64))],
+        names: &HashMap<SpaceId, Tgid>,
+    ) -> Vec<Observed> {
+        if self.recorder.is_none() {
+            return Vec::new();
+        }
+        let observed = |judged: &Judged<'_>, is_judged| {
+            let account = self.stack(0, judged, names);
+            Observed {
+                key: StackKey {
+                    space: judged.stack.space.0,
+                    stack: judged.stack.stack.0,
+                    probe: account.probe,
+                },
+                account,
+                judged: is_judged,
+            }
+        };
+        let rest = unjudged.iter().map(|(stack, held)| {
+            let judged = Judged::unknown(*stack, *held);
+            observed(&judged, false)
+        });
+        judged
+            .iter()
+            .map(|judged| observed(judged, true))
+            .chain(rest)
+            .collect()
+    }
+
+    /// Records a report. A recording that cannot be written ends; tracing goes on.
+    pub(super) fn record(&mut self, report: &mut Report, observed: &[Observed]) {
+        let Some(mut recorder) = self.recorder.take() else {
+            return;
+        };
+        let frames = self.frames_for(&recorder, report, observed);
+        let spaces: Vec<u64> = self.images().map(|(image, _)| image.space.0).collect();
+        let marks = std::mem::take(&mut self.new_marks);
+        let interval = Interval {
+            at: self.observed_at,
+            spaces: &spaces,
+            observed,
+            frames,
+            marks: &marks,
+        };
+        match recorder.interval(report, interval) {
+            Ok(()) => self.recorder = Some(recorder),
+            Err(error) => self.notices.push(format!(
+                "recording ended, tracing goes on: {error}; what was recorded before can be read"
+            )),
+        }
+    }
+
+    /// The frames that the recording lacks. The report has named its own already.
+    fn frames_for(
+        &mut self,
+        recorder: &Recorder,
+        report: &Report,
+        observed: &[Observed],
+    ) -> Vec<(usize, Vec<Frame>)> {
+        let wanted = recorder.wants_names(observed);
+        let mut frames = Vec::with_capacity(wanted.len());
+        let mut hidden = Vec::new();
+        for at in wanted {
+            match report.stacks.get(at) {
+                Some(shown) => frames.push((at, shown.frames.clone())),
+                None => hidden.push(at),
+            }
+        }
+        let stacks = hidden.iter().filter_map(|at| observed.get(*at));
+        let captured: Vec<_> = stacks
+            .clone()
+            .map(|stack| {
+                let (space, stack) = (SpaceId(stack.key.space), StackId(stack.key.stack));
+                let unwound = self.stacks.get(stack);
+                let frames = unwound.map(|unwound| self.unwinder.capture(space, unwound));
+                (space, frames.unwrap_or_default())
+            })
+            .collect();
+        let models = stacks.map(|stack| stack.account.clone()).collect();
+        let named = self.with_names(models, &captured, NAMES_DEADLINE);
+        let named = named.into_iter().map(|stack| stack.frames);
+        frames.extend(hidden.into_iter().zip(named));
+        frames
+    }
+}

@@ -1,0 +1,240 @@
+//! Recordings on the real kernel: what is read back is what was shown, also after the worst.
+
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use memtrace_tests::{Program, Report, Target, Tracer, memtrace, require_kernel};
+
+/// Runs a command of memtrace to its end.
+#[track_caller]
+fn run(args: &[&str]) -> Output {
+    memtrace(args).output().expect("memtrace starts")
+}
+
+#[track_caller]
+fn stdout(args: &[&str]) -> String {
+    let output = run(args);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{args:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+struct Recorded {
+    directory: tempfile::TempDir,
+    file: PathBuf,
+}
+
+impl Recorded {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("r.memtrace");
+        Self { directory, file }
+    }
+
+    fn path(&self) -> &str {
+        self.file.to_str().expect("text")
+    }
+
+    /// A copy of a program, to be deleted like a container's.
+    fn program(&self, name: &str) -> PathBuf {
+        let copy = self.directory.path().join("service");
+        std::fs::copy(Program::c(name).build(), &copy).expect("a copy");
+        copy
+    }
+}
+
+#[track_caller]
+fn leak(report: &Report, pid: u32, function: &str) -> (u64, String) {
+    let stack = report
+        .heap_stacks(pid)
+        .find(|stack| stack.frames.iter().any(|frame| frame.name() == function))
+        .unwrap_or_else(|| unreachable!("no stack has {function}"));
+    (stack.outstanding_bytes, stack.verdict.clone())
+}
+
+/// The live JSON report and the one read back are the same bytes, with any selection, although the
+/// program and its file are gone by then; every NDJSON line of the session reads back.
+#[test]
+fn live_is_what_is_read_back() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let program = recorded.program("live");
+    let mut target = Target::spawn(&program, &["leak"]);
+    let pid = target.pid();
+    let pid_text = pid.to_string();
+    let mut tracer = Tracer::start(&mut memtrace(&[
+        "--pid",
+        &pid_text,
+        "--interval",
+        "300ms",
+        "--count",
+        "8",
+        "--format",
+        "ndjson",
+        "--top",
+        "all",
+        "--record",
+        recorded.path(),
+    ]));
+    tracer.wait_attached();
+    target.go();
+    let ended = tracer.wait();
+    ended.assert_code(0);
+    target.assert_unharmed();
+    std::fs::remove_file(&program).expect("it is there");
+    let read_back = stdout(&[
+        "report",
+        recorded.path(),
+        "--format",
+        "ndjson",
+        "--top",
+        "all",
+    ]);
+    assert_eq!(ended.stdout, read_back, "every report, byte for byte");
+    let last = Report::parse(ended.stdout.lines().last().unwrap_or_default());
+    let json = Report::parse(&stdout(&["report", recorded.path(), "--format", "json"]));
+    assert_eq!(leak(&json, pid, "leak"), leak(&last, pid, "leak"));
+    let frames = json.heap_stacks(pid).flat_map(|stack| &stack.frames);
+    let named: Vec<_> = frames.filter(|frame| frame.name() == "leak").collect();
+    let placed = |frame: &&memtrace_tests::Frame| frame.file.is_some() && frame.line.is_some();
+    assert!(named.iter().all(placed), "{named:?}");
+}
+
+/// A recorder that is killed leaves all but the interval it was writing, and a later reader needs
+/// nothing but the files.
+#[test]
+fn killed_recorder() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let mut target = Target::spawn(&Program::c("live").build(), &["leak"]);
+    let pid = target.pid();
+    let mut tracer =
+        Tracer::attach_stream(pid, &["--interval", "300ms", "--record", recorded.path()]);
+    target.go();
+    let mut shown = Vec::new();
+    for _ in 0..6 {
+        shown.push(tracer.report_where("a report", |_| true));
+    }
+    tracer.signal(libc::SIGKILL);
+    tracer.wait();
+    target.assert_unharmed();
+    let lines = stdout(&[
+        "report",
+        recorded.path(),
+        "--format",
+        "ndjson",
+        "--top",
+        "all",
+    ]);
+    let read: Vec<Report> = lines.lines().map(Report::parse).collect();
+    assert!(
+        read.len() >= shown.len(),
+        "{} of {}",
+        read.len(),
+        shown.len()
+    );
+    for (read, shown) in read.iter().zip(&shown) {
+        assert_eq!(read.duration_seconds, shown.duration_seconds);
+        assert_eq!(leak(read, pid, "leak"), leak(shown, pid, "leak"));
+    }
+}
+
+/// Two builds of one program, the second optimized and with its functions elsewhere: the difference
+/// is the leak that was planted in it, and nothing else.
+#[test]
+fn diff_of_two_builds() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let build = |flags: &[&str], name: &str| {
+        let program = Program::c("builds");
+        let program = flags
+            .iter()
+            .fold(program, |program, flag| program.flag(flag))
+            .build();
+        let file = recorded.directory.path().join(name);
+        let path = file.to_str().expect("text").to_owned();
+        let program = program.to_str().expect("text");
+        stdout(&["run", "--quiet", "--record", &path, "--", program]);
+        path
+    };
+    let before = build(&["-O0"], "before");
+    let after = build(&["-O1", "-DLEAK", "-DMOVED"], "after");
+    let text = stdout(&["diff", &before, &after, "--format", "json", "--top", "all"]);
+    let diff: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let functions = diff["functions"].as_array().expect("a list");
+    assert_eq!(functions.len(), 1, "{functions:?}");
+    assert_eq!(functions[0]["function"], "planted_leak");
+    assert_eq!(functions[0]["change"], "new");
+    assert_eq!(functions[0]["gained_bytes"], 50 * 1000);
+    assert_eq!(diff["stacks"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        run(&["diff", &before, &after, "--fail-on", "growth:1KiB"])
+            .status
+            .code(),
+        Some(3)
+    );
+    assert_eq!(
+        run(&["diff", &before, &before, "--fail-on", "growth"])
+            .status
+            .code(),
+        Some(0)
+    );
+}
+
+/// A file that is there, one that is being written, and a full disk: one line each, and the target
+/// is traced on when the disk is full.
+#[test]
+fn refused_and_full() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let mut target = Target::spawn(&Program::c("live").build(), &["leak"]);
+    let pid = target.pid().to_string();
+    let mut tracer = Tracer::attach_stream(
+        target.pid(),
+        &["--interval", "200ms", "--record", recorded.path()],
+    );
+    target.go();
+    let _ = tracer.report_where("a report", |_| true);
+    let second = run(&["--pid", &pid, "--record", recorded.path()]);
+    let error = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(
+        error.contains(&format!("memtrace (pid {})", tracer.pid())),
+        "{error}"
+    );
+    let _ = tracer.finish();
+    let again = run(&["--pid", &pid, "--record", recorded.path()]);
+    let error = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(error.contains("it exists"), "{error}");
+    full_disk(&pid, recorded.directory.path());
+    target.assert_unharmed();
+}
+
+/// A file system of a few pages.
+fn full_disk(pid: &str, below: &Path) {
+    let small = below.join("small");
+    std::fs::create_dir(&small).expect("a directory");
+    let script = format!(
+        "mount -t tmpfs -o size=192k none {0} && exec {1} --pid {pid} --interval 20ms --count 150 \
+         --format ndjson --top 1 --record {0}/r",
+        small.display(),
+        memtrace_tests::memtrace_bin().display(),
+    );
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .expect("unshare starts");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    let ended: Vec<_> = error
+        .lines()
+        .filter(|line| line.contains("recording ended"))
+        .collect();
+    assert_eq!(ended.len(), 1, "{error}");
+    assert!(ended[0].contains("the disk is full"), "{error}");
+    let reports = String::from_utf8_lossy(&output.stdout).lines().count();
+    assert!(reports >= 140, "{reports} reports: tracing went on");
+}
