@@ -75,6 +75,8 @@ counters! {
     TargetTableFull = 21 "target_table_full" LostFree,
     /// Runs of the program on return instructions.
     SteppedReturnHits = 22 "stepped_return_hits" Work,
+    /// Processes that were traced from their fork on.
+    ForksFollowed = 30 "forks_followed" Work,
 }
 
 /// Room in the COUNTERS map.

@@ -16,6 +16,11 @@ pub enum EventKind {
     Fork = 4,
     /// [`MappingEvent`]: an executable mapping was made or asked for.
     Mapping = 5,
+    /// [`LifecycleEvent`]: the last thread of a traced process ended, or it became a program that
+    /// is not traced.
+    Ended = 10,
+    /// [`LifecycleEvent`]: a program began, or moved to another cgroup, that may have to be traced.
+    Candidate = 11,
     /// [`OomEvent`]: the kernel chose a process to kill.
     Oom = 16,
 }
@@ -44,6 +49,8 @@ pub struct EventHeader {
 pub struct ContextHeader {
     /// Common head.
     pub header: EventHeader,
+    /// The address space that this one was forked from (see [`crate::Target::image`]).
+    pub image: u64,
     /// The fingerprint the kernel counts under.
     pub fingerprint: u64,
     /// The fingerprint before widening; equal to `fingerprint` unless that was ambiguous.
@@ -66,14 +73,14 @@ pub struct ContextHeader {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LifecycleEvent {
-    /// Common head; `space` is the one that began (exec, fork) or ended (exit).
+    /// Common head; `space` is the one that began (exec, fork) or ended (exit). Fork: the child's.
     pub header: EventHeader,
-    /// Exec: the space that ended. Fork: the parent's space. Else 0.
+    /// Exec: the space that ended, 0 when that was none of its own. Fork: the parent's space.
     pub other_space: u64,
     /// Fork: the parent's thread group. Else 0.
     pub other_tgid: u32,
-    /// Explicit padding.
-    pub pad: u32,
+    /// Ended: 1 when it became a program that is not traced. Else 0.
+    pub by_exec: u32,
 }
 
 /// An executable mapping is about to appear.
@@ -108,7 +115,7 @@ pub struct OomEvent {
 pub const MAX_EVENT_BYTES: usize = size_of::<ContextHeader>() + STACK_COPY_BYTES;
 
 const _: () = assert!(size_of::<EventHeader>() == 32);
-const _: () = assert!(size_of::<ContextHeader>() == 88);
+const _: () = assert!(size_of::<ContextHeader>() == 96);
 const _: () = assert!(size_of::<LifecycleEvent>() == 48);
 const _: () = assert!(size_of::<MappingEvent>() == 40);
 const _: () = assert!(size_of::<OomEvent>() == 48 + OOM_RECORD_BYTES);
@@ -117,6 +124,8 @@ const _: () = assert!(size_of::<OomEvent>() == 48 + OOM_RECORD_BYTES);
 pub const NEWTASK_PID_OFFSET: usize = 8;
 /// Offset of `clone_flags` in the `task:task_newtask` record.
 pub const NEWTASK_FLAGS_OFFSET: usize = 32;
+/// Offset of `pid` in the `cgroup:cgroup_attach_task` record.
+pub const CGROUP_ATTACH_PID_OFFSET: usize = 24;
 /// Offset of `old_pid` in the `sched:sched_process_exec` record.
 pub const EXEC_OLD_PID_OFFSET: usize = 16;
 /// Offset of `pid` in the `oom:mark_victim` record.

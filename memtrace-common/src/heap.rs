@@ -127,15 +127,47 @@ pub struct Context {
 pub struct Target {
     /// Id of its address space: never reused, new after exec (R14, R15). 0 is no space.
     pub space: u64,
-    /// Index of its [`TextTable`].
+    /// The address space that its mappings were forked from, its own when none: call paths and
+    /// text tables are those of the image.
+    pub image: u64,
+    /// Threads that have not ended, when nothing else tells the end of the process; above
+    /// [`THREADS_UNKNOWN`] when nobody counted them.
+    pub threads: u64,
+    /// Index of its [`TextTable`]; [`NO_SLOT`]: the one that the SLOTS table has for its image.
     pub text_slot: u32,
     /// 1 for a process that only borrows the space of another (vfork, `CLONE_VM`), else 0.
     pub borrowed: u32,
-    /// The thread that its probes hang on: user space is told when it ends.
+    /// The thread that its probes hang on: user space is told when it ends. 0 when the probes are
+    /// those of the file, for every process.
     pub anchor: u32,
     /// Explicit padding.
     pub pad: u32,
 }
+
+/// No [`TextTable`] of its own.
+pub const NO_SLOT: u32 = u32::MAX;
+/// A number of threads that is never counted down to nothing.
+pub const THREADS_UNKNOWN: u64 = 1 << 40;
+
+/// Which processes become targets by themselves. Set before the programs are verified, as
+/// [`Settings`] are.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// `FOLLOW_*` and `WATCH_*`.
+    pub modes: u64,
+    /// The name of programs that are traced from their exec on, padded with zeros; nothing: none.
+    pub comm: [u64; 2],
+}
+
+/// Children of targets are targets.
+pub const FOLLOW_FORK: u64 = 1;
+/// A target that becomes another program stays one.
+pub const FOLLOW_EXEC: u64 = 2;
+/// User space is told of every program that begins and is no target.
+pub const WATCH_EXEC: u64 = 4;
+/// Every program that begins is a target.
+pub const FOLLOW_ALL: u64 = 8;
 
 /// Which addresses of one address space are code.
 ///
@@ -178,7 +210,8 @@ const _: () = assert!(size_of::<LiveKey>() == 16);
 const _: () = assert!(size_of::<LiveValue>() == 24);
 const _: () = assert!(size_of::<ContextKey>() == 16);
 const _: () = assert!(size_of::<Context>() == 64);
-const _: () = assert!(size_of::<Target>() == 24);
+const _: () = assert!(size_of::<Target>() == 40);
 const _: () = assert!(size_of::<TextTable>() == 8 + 4 * TEXT_SLOTS);
 const _: () = assert!(size_of::<Sampling>() == 8 + 8 * MAX_SAMPLING_EPOCHS);
+const _: () = assert!(size_of::<Selection>() == 24);
 const _: () = assert!(size_of::<Settings>() == 16);

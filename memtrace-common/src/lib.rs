@@ -14,7 +14,8 @@ pub mod weight;
 pub use counters::{COUNTERS, Counter};
 pub use events::{ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent, OomEvent};
 pub use heap::{
-    Context, ContextKey, Function, LiveKey, LiveValue, Sampling, Settings, Target, TextTable,
+    Context, ContextKey, Function, LiveKey, LiveValue, NO_SLOT, Sampling, Selection, Settings,
+    THREADS_UNKNOWN, Target, TextTable,
 };
 
 /// A fixed-point one for object weights: counters of objects are kept in 1/65536 of an object,

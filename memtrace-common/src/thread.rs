@@ -64,6 +64,8 @@ pub struct Thread {
     pub hits: ThreadHits,
     /// Address space of its process.
     pub space: u64,
+    /// The one that was forked from (see [`crate::Target::image`]).
+    pub image: u64,
     /// Slot of its text table.
     pub text_slot: u32,
     /// Calls in flight.
@@ -83,4 +85,4 @@ pub struct Thread {
 
 const _: () = assert!(size_of::<Call>() == 88);
 
-const _: () = assert!(size_of::<Thread>() == 40 + 40 + 88 * MAX_CALLS + FINGERPRINT_BYTES);
+const _: () = assert!(size_of::<Thread>() == 40 + 48 + 88 * MAX_CALLS + FINGERPRINT_BYTES);

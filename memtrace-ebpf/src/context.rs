@@ -15,16 +15,18 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     Context, ContextHeader, ContextKey, Counter, EventHeader, EventKind, FINGERPRINT_BYTES,
-    Function, STACK_COPY_BYTES, TEXT_SLOTS, TextTable, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK,
-    WIDE_SLOTS,
+    Function, NO_SLOT, STACK_COPY_BYTES, TEXT_SLOTS, TextTable, WIDE_ALWAYS, WIDE_BYTES,
+    WIDE_CHECK, WIDE_SLOTS,
     events::MAX_EVENT_BYTES,
+    heap::FOLLOW_FORK,
     thread::{Call, Thread, WINDOW_WORDS},
 };
 
 use crate::{
     account::new_context,
-    maps::{CONTEXTS, CONTINUE, EVENTS, TEXT, TEXT_GENERATION, WIDE, count},
+    maps::{CONTEXTS, CONTINUE, EVENTS, KNOWN, SLOTS, TEXT, TEXT_GENERATION, WIDE, count},
     registers::{Registers, registers},
+    selection,
     thread::{self, call_at},
 };
 
@@ -158,6 +160,13 @@ impl Hash {
     }
 }
 
+/// The text table of an image, once user space has given it one.
+#[inline(always)]
+pub fn slot_of(image: u64) -> Option<u32> {
+    // SAFETY: copied at once.
+    unsafe { SLOTS.get(image) }.copied()
+}
+
 /// The thread's text table when it describes the present mappings.
 #[inline(always)]
 fn trusted_text(thread: &Thread) -> Option<&'static TextTable> {
@@ -179,6 +188,11 @@ fn hash_window(thread: &Thread, text: &TextTable, hash: &mut Hash) {
 /// Hash of the narrow window, at the stack pointer.
 #[inline(always)]
 fn hash_narrow(thread: &mut Thread, sp: u64, seed: u64) -> u64 {
+    if thread.text_slot == NO_SLOT
+        && let Some(slot) = slot_of(thread.image)
+    {
+        thread.text_slot = slot;
+    }
     if !read_window(thread, sp) {
         read_rest_of_page(thread, sp);
     }
@@ -257,7 +271,8 @@ pub fn deep(ctx: &ProbeContext) {
         fingerprint: finish(mix(narrow, wide_hash)),
     };
     let mut chosen = if wide == WIDE_ALWAYS { widened } else { key };
-    let Some(mut context) = find_or_create(chosen, wide_hash) else {
+    let image = thread.image;
+    let Some(mut context) = find_or_create(chosen, image, wide_hash) else {
         // Counted as unattributed, and freed from there: this context may find room later.
         call.context = 0;
         return;
@@ -268,7 +283,7 @@ pub fn deep(ctx: &ProbeContext) {
             let _ = WIDE.set(slot, WIDE_ALWAYS, 0);
             count(Counter::AmbiguousContexts, 1);
             chosen = widened;
-            let Some(other) = find_or_create(chosen, wide_hash) else {
+            let Some(other) = find_or_create(chosen, image, wide_hash) else {
                 return;
             };
             context = other;
@@ -276,8 +291,9 @@ pub fn deep(ctx: &ProbeContext) {
     }
     call.context = chosen.fingerprint;
     if context.copy_wanted != 0 {
-        if send_copy(ctx, thread.space, chosen.fingerprint, narrow, call.function) {
+        if send_copy(ctx, thread, chosen.fingerprint, narrow, call.function) {
             context.copy_wanted = 0;
+            remember(image, chosen.fingerprint, wide_hash);
         } else {
             count(Counter::StackCopyLost, 1);
         }
@@ -285,9 +301,13 @@ pub fn deep(ctx: &ProbeContext) {
 }
 
 #[inline(always)]
-fn find_or_create(key: ContextKey, wide_hash: u64) -> Option<&'static mut Context> {
+fn find_or_create(key: ContextKey, image: u64, wide_hash: u64) -> Option<&'static mut Context> {
     if CONTEXTS.get_ptr_mut(key).is_none() {
-        let new = new_context(wide_hash, 1);
+        let new = match known_in(image, key.fingerprint) {
+            // Compared with the wide window of the path that was copied.
+            Some(wide_hash) => new_context(wide_hash, 0),
+            None => new_context(wide_hash, 1),
+        };
         // -EEXIST: another thread was faster, its entry serves.
         let _ = CONTEXTS.insert(key, new, u64::from(BPF_NOEXIST));
     }
@@ -297,6 +317,33 @@ fn find_or_create(key: ContextKey, wide_hash: u64) -> Option<&'static mut Contex
     };
     // SAFETY: a map value; concurrent writers set the same words or use atomic additions.
     Some(unsafe { &mut *context })
+}
+
+/// The hash of the wide window of a call path whose stack was copied from another process of the
+/// image, before or after that forked this one.
+#[inline(always)]
+fn known_in(image: u64, fingerprint: u64) -> Option<u64> {
+    if selection().modes & FOLLOW_FORK == 0 {
+        return None;
+    }
+    let key = ContextKey {
+        space: image,
+        fingerprint,
+    };
+    // SAFETY: copied at once.
+    unsafe { KNOWN.get(key) }.copied()
+}
+
+#[inline(always)]
+fn remember(image: u64, fingerprint: u64, wide_hash: u64) {
+    if selection().modes & FOLLOW_FORK == 0 {
+        return;
+    }
+    let key = ContextKey {
+        space: image,
+        fingerprint,
+    };
+    let _ = KNOWN.insert(key, wide_hash, 0);
 }
 
 /// All of the first hits, then at random distances that grow with the hits.
@@ -320,7 +367,13 @@ fn schedule_check(context: &mut Context) {
 
 /// Sends registers and stack to user space; false when the ring buffer has no room.
 #[inline(always)]
-fn send_copy(ctx: &ProbeContext, space: u64, fingerprint: u64, narrow: u64, function: u32) -> bool {
+fn send_copy(
+    ctx: &ProbeContext,
+    thread: &Thread,
+    fingerprint: u64,
+    narrow: u64,
+    function: u32,
+) -> bool {
     let Some(mut record) = EVENTS.reserve_bytes(MAX_EVENT_BYTES, 0) else {
         return false;
     };
@@ -336,10 +389,11 @@ fn send_copy(ctx: &ProbeContext, space: u64, fingerprint: u64, narrow: u64, func
             tgid: (id >> 32) as u32,
             tid: id as u32,
             pad: 0,
-            space,
+            space: thread.space,
             // SAFETY: a helper without arguments.
             time_ns: unsafe { bpf_ktime_get_ns() },
         },
+        image: thread.image,
         fingerprint,
         narrow,
         ip: regs.ip(),

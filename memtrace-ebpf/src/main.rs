@@ -21,7 +21,7 @@ use aya_ebpf::{
     macros::{fentry, tracepoint, uprobe, uretprobe},
     programs::{FEntryContext, ProbeContext, RetProbeContext, TracePointContext},
 };
-use memtrace_common::{Function, Settings};
+use memtrace_common::{Function, Selection, Settings};
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
@@ -29,6 +29,20 @@ static SETTINGS: Settings = Settings {
     min_size: 0,
     max_size: u64::MAX,
 };
+
+/// As above.
+#[unsafe(no_mangle)]
+static SELECTION: Selection = Selection {
+    modes: 0,
+    comm: [0; 2],
+};
+
+/// As [`settings`].
+#[inline(always)]
+fn selection() -> Selection {
+    // SAFETY: a plain static.
+    unsafe { core::ptr::read_volatile(&raw const SELECTION) }
+}
 
 /// The settings, read as volatile: the compiler must not know the value, the verifier does.
 #[inline(always)]
@@ -127,6 +141,12 @@ fn sched_process_exec(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn sched_process_exit(_ctx: TracePointContext) -> u32 {
     lifecycle::exit();
+    0
+}
+
+#[tracepoint]
+fn cgroup_attach_task(ctx: TracePointContext) -> u32 {
+    lifecycle::moved(&ctx);
     0
 }
 

@@ -27,6 +27,17 @@ pub static CONTEXTS: HashMap<ContextKey, Context> = HashMap::with_max_entries(1 
 #[map]
 pub static TARGETS: HashMap<u32, Target> = HashMap::with_max_entries(1 << 14, 0);
 
+/// Text tables by image, for targets without a slot of their own. Written by user space; full: the
+/// image's fingerprints are made without a table.
+#[map]
+pub static SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(1 << 10, 0);
+
+/// Call paths of an image (the key's `space`) whose stack was copied, with the hash of their wide
+/// window: a forked process has the same stacks. On demand, some 90 bytes each; full: stacks are
+/// copied again.
+#[map]
+pub static KNOWN: HashMap<ContextKey, u64> = HashMap::with_max_entries(1 << 16, NO_PREALLOC);
+
 /// State of the threads of traced processes by thread id: calls in flight. About 1.3 KiB each,
 /// on demand; removed at thread exit; full: `thread_table_full`.
 #[map]

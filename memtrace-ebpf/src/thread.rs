@@ -131,7 +131,7 @@ pub fn known(tid: u32) -> Option<&'static mut Thread> {
 fn enroll(tid: u32, tgid: u32) -> Option<&'static mut Thread> {
     // SAFETY: the value is copied out before anything can change the entry.
     let target = unsafe { TARGETS.get(tgid) }?;
-    let (space, text_slot) = (target.space, target.text_slot);
+    let (space, image, text_slot) = (target.space, target.image, target.text_slot);
     // SAFETY: the single entry of an array map is always there and zeroed.
     let empty = unsafe { &*EMPTY_THREAD.get_ptr(0)? };
     if THREADS.insert(tid, empty, 0).is_err() {
@@ -140,6 +140,7 @@ fn enroll(tid: u32, tgid: u32) -> Option<&'static mut Thread> {
     }
     let thread = known(tid)?;
     thread.space = space;
+    thread.image = image;
     thread.text_slot = text_slot;
     Some(thread)
 }

@@ -17,6 +17,8 @@ pub struct Report {
     pub overhead: serde_json::Value,
     pub coverage: Vec<Coverage>,
     pub processes: Vec<Process>,
+    #[serde(default)]
+    pub groups: Vec<Group>,
     pub stacks: Vec<Stack>,
     #[serde(default)]
     pub not_shown: NotShown,
@@ -42,12 +44,25 @@ pub struct Process {
     pub comm: String,
     pub exe: String,
     pub state: String,
+    #[serde(default)]
+    pub processes: u64,
     pub rss_bytes_at_attach: Option<u64>,
     pub rss_bytes: Option<u64>,
     pub outstanding_bytes: u64,
     pub outstanding_objects: u64,
     pub growth_bytes_per_second: f64,
     pub verdict: String,
+}
+
+/// Stacks summed by what they share.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the reference documents the fields")]
+pub struct Group {
+    pub name: Option<String>,
+    pub pids: Vec<u32>,
+    pub outstanding_bytes: u64,
+    pub outstanding_objects: u64,
+    pub allocated_objects: u64,
 }
 
 /// One stack's account.

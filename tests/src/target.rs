@@ -67,6 +67,12 @@ impl Target {
         self.truth_where(|truth| truth.pid == pid || truth.pid == 0)
     }
 
+    /// The next truth that it or a child of it prints.
+    #[track_caller]
+    pub fn truth_of_child_or_self(&mut self) -> Truth {
+        self.truth_where(|_| true)
+    }
+
     /// The next truth that a child of it prints.
     #[track_caller]
     pub fn truth_of_child(&mut self) -> Truth {

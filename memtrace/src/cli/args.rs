@@ -40,6 +40,31 @@ pub struct Cli {
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
     #[arg(help_heading = "Target", allow_negative_numbers = true)]
     pub pid: Vec<u32>,
+    /// Every process with this name, those that start later too
+    ///
+    /// The name is that of /proc/PID/comm, at most 15 characters. Their children are traced until
+    /// they become another program; with --follow beyond that.
+    #[arg(long, value_name = "NAME", group = "selector", help_heading = "Target")]
+    #[arg(conflicts_with = "pid")]
+    pub comm: Option<String>,
+    /// Every process in a cgroup or below it, those that come later too
+    ///
+    /// A directory below /sys/fs/cgroup, or the path as /proc/PID/cgroup has it.
+    #[arg(long, value_name = "PATH", group = "selector", help_heading = "Target")]
+    #[arg(conflicts_with = "pid", value_hint = ValueHint::DirPath)]
+    pub cgroup: Option<PathBuf>,
+    /// Every process of a container, by the beginning of its id (at least 4 characters)
+    #[arg(long, value_name = "ID", group = "selector", help_heading = "Target")]
+    #[arg(conflicts_with = "pid")]
+    pub container: Option<String>,
+    /// Every process of the machine but memtrace itself
+    #[arg(
+        long,
+        group = "selector",
+        conflicts_with = "pid",
+        help_heading = "Target"
+    )]
+    pub all: bool,
 
     /// How to trace.
     #[command(flatten)]
@@ -125,6 +150,12 @@ pub struct TopArgs {
 /// Options of every tracing command.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
+    /// Trace children too, from their first allocation on, and what they become by exec
+    ///
+    /// Their probes are met by every process of the machine that uses the same allocator, which
+    /// slows all of them (the guide has figures).
+    #[arg(short, long, help_heading = "Target")]
+    pub follow: bool,
     /// Time between reports
     ///
     /// A growth verdict needs at least five intervals.
@@ -340,6 +371,10 @@ pub enum GroupByArg {
     Function,
     /// The program or library that allocates
     Module,
+    /// The program whose processes hold it, ended ones included
+    Process,
+    /// The container whose processes hold it
+    Container,
 }
 
 /// `--format` of reports.

@@ -1,6 +1,7 @@
 //! Arguments as typed → a plan, or the contradiction by name.
 
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{
@@ -18,6 +19,7 @@ use crate::id::Tgid;
 use crate::report::model::GroupBy;
 use crate::report::output::Destination;
 use crate::report::profile::ProfileForm;
+use crate::target::select::Selector;
 
 pub(super) type Checked<T> = Result<T, UsageError>;
 
@@ -35,10 +37,37 @@ impl Cli {
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
             Some(Command::Man { command }) => Ok(Plan::Man(command)),
-            None if self.pid.is_empty() => Err(UsageError::NoTarget),
-            None => self.trace.plan(TargetPlan::Pids(Pids(once(self.pid)))),
+            None => {
+                let selector = selector(self.comm, self.cgroup, self.container, self.all)?;
+                match selector {
+                    Some(selector) => self.trace.plan(TargetPlan::Select(selector)),
+                    None if self.pid.is_empty() => Err(UsageError::NoTarget),
+                    None => self.trace.plan(TargetPlan::Pids(Pids(once(self.pid)))),
+                }
+            }
         }
     }
+}
+
+fn selector(
+    comm: Option<String>,
+    cgroup: Option<PathBuf>,
+    container: Option<String>,
+    all: bool,
+) -> Checked<Option<Selector>> {
+    let selector = match (comm, cgroup, container) {
+        (Some(name), _, _) if name.is_empty() => return Err(UsageError::Empty("comm")),
+        (_, Some(path), _) if path.as_os_str().is_empty() => {
+            return Err(UsageError::Empty("cgroup"));
+        }
+        (_, _, Some(name)) if name.is_empty() => return Err(UsageError::Empty("container")),
+        (Some(name), _, _) => Selector::Comm(name),
+        (_, Some(path), _) => Selector::Cgroup(path),
+        (_, _, Some(name)) => Selector::Container(name),
+        _ if all => Selector::All,
+        _ => return Ok(None),
+    };
+    Ok(Some(selector))
 }
 
 pub(super) fn once(pids: Vec<u32>) -> Vec<Tgid> {
@@ -100,6 +129,7 @@ impl TraceArgs {
         let record = self.record.plan()?;
         Ok(TracePlan {
             target,
+            follow: self.follow,
             timing,
             selection,
             allocators,
@@ -294,6 +324,8 @@ impl From<GroupByArg> for GroupBy {
             GroupByArg::Stack => Self::Stack,
             GroupByArg::Function => Self::Function,
             GroupByArg::Module => Self::Module,
+            GroupByArg::Process => Self::Process,
+            GroupByArg::Container => Self::Container,
         }
     }
 }

@@ -11,6 +11,7 @@ attach, how fast it grows, a verdict with its confidence, what tracing costs, an
 Needs root; `memtrace doctor` tells what else.";
 
 pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
+       memtrace [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <ID>|--all
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
        memtrace top [OPTIONS] --pid <PID>
        memtrace report [OPTIONS] <FILE>
@@ -31,6 +32,7 @@ Examples:
   sudo memtrace --pid 1234               a report every 5 s until Ctrl-C
   sudo memtrace -p 1234 -d 1m -qo 30s    one report after a minute, without
                                          what is younger than 30 s
+  sudo memtrace -p 1234 --follow         and the processes it forks
   sudo memtrace run -- ./server --port 80
 
 Times are written 500ms, 5s, 2m, 1h30m; sizes 512, 64KiB, 10MB.
@@ -42,6 +44,10 @@ Examples:
       sudo memtrace --pid 1234
   One report after a minute, without what is younger than 30 s:
       sudo memtrace --pid 1234 --duration 1m --quiet --older 30s
+  A server and its workers, those to come and those that ended, as one:
+      sudo memtrace --pid 1234 --follow --group-by process
+  A container, by the beginning of its id:
+      sudo memtrace --container 3f4e7a0c
   A program from its first allocation to its end; fails a test that leaks:
       sudo memtrace run --fail-on growing -- ./server --port 80
   The same in CI, against the last release, written down for the pull request:

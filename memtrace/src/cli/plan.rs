@@ -16,6 +16,7 @@ use crate::report::profile::ProfileForm;
 use crate::report::reporter::Form;
 use crate::report::text::TextOptions;
 use crate::session::thresholds::Thresholds;
+use crate::target::select::Selector;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub enum Plan {
 pub struct TracePlan {
     /// What to trace.
     pub target: TargetPlan,
+    /// Children too.
+    pub follow: bool,
     /// When to report, when to end.
     pub timing: Timing,
     /// What is counted and shown.
@@ -90,6 +93,8 @@ pub enum TargetPlan {
     Pids(Pids),
     /// A program to start.
     Run(Program),
+    /// The processes that something selects, now and later.
+    Select(Selector),
 }
 
 /// At least one process id, each once.

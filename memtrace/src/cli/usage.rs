@@ -12,7 +12,9 @@ pub enum UsageError {
     #[error("{}", super::help::NO_TARGET)]
     Nothing,
     /// Options, but nothing to trace.
-    #[error("nothing to trace: name a process with --pid, or start one with `memtrace run -- CMD`")]
+    #[error(
+        "nothing to trace: name a process with --pid (or processes with --comm, --cgroup, --container, --all), or start one with `memtrace run -- CMD`"
+    )]
     NoTarget,
     /// `run` without a program.
     #[error(

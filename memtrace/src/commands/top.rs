@@ -36,7 +36,11 @@ pub(super) fn top(plan: &TopPlan) -> anyhow::Result<Exit> {
     }
     if let TargetPlan::Pids(pids) = &plan.trace.target {
         for tgid in pids.as_slice() {
-            session.add_process(*tgid)?;
+            if plan.trace.follow {
+                session.add_tree(*tgid)?;
+            } else {
+                session.add_process(*tgid)?;
+            }
         }
     }
     let screen = Screen::open(tui::Options {

@@ -43,7 +43,7 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
     // The child is forked before any thread exists.
     let child = match &plan.target {
         TargetPlan::Run(program) => Some(Launched::new(&program.name, &program.arguments)?),
-        TargetPlan::Pids(_) => None,
+        TargetPlan::Pids(_) | TargetPlan::Select(_) => None,
     };
     let mut session = Session::new(options(plan)?)?;
     if let Some(recorder) = recorder {
@@ -70,6 +70,7 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
         outcome: None,
         warned: false,
         stop: false,
+        selected: 0,
     };
     tracing.run()
 }
@@ -96,6 +97,8 @@ struct Tracing<'a> {
     outcome: Option<(Outcome, Report)>,
     warned: bool,
     stop: bool,
+    /// Processes that were selected at the start.
+    selected: usize,
 }
 
 impl Tracing<'_> {
@@ -141,9 +144,14 @@ impl Tracing<'_> {
         match &self.plan.target {
             TargetPlan::Pids(pids) => {
                 for tgid in pids.as_slice() {
-                    self.session.add_process(*tgid)?;
+                    if self.plan.follow {
+                        self.session.add_tree(*tgid)?;
+                    } else {
+                        self.session.add_process(*tgid)?;
+                    }
                 }
             }
+            TargetPlan::Select(_) => self.selected = self.session.add_selected()?,
             TargetPlan::Run(Program { name, .. }) => {
                 if let Some(child) = &mut self.child {
                     self.session
@@ -154,6 +162,12 @@ impl Tracing<'_> {
         }
         if !self.is_quiet() {
             eprintln!("memtrace: tracing {}", self.what());
+            if self.session.shares_probes() {
+                eprintln!(
+                    "memtrace: other processes with the same allocators meet these probes too, and \
+                     are slowed by about a microsecond for each malloc and free"
+                );
+            }
         }
         self.notices();
         Ok(())
@@ -174,6 +188,19 @@ impl Tracing<'_> {
                     "pid {} (Ctrl-C ends it with a last report)",
                     pids.join(", ")
                 )
+            }
+            (TargetPlan::Select(selector), _) => {
+                let (kind, value) = selector.describe();
+                let what = match kind {
+                    "all" => "all processes".to_owned(),
+                    kind => format!("{kind} {value}"),
+                };
+                let now = match self.selected {
+                    0 => "no process yet".to_owned(),
+                    1 => "1 process now".to_owned(),
+                    many => format!("{many} processes now"),
+                };
+                format!("{what}: {now} (Ctrl-C ends it with a last report)")
             }
             _ => String::new(),
         }
@@ -341,7 +368,7 @@ pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
     let (min_asked, max_asked) = plan.selection.sizes.asked();
     let targets = match &plan.target {
         TargetPlan::Pids(pids) => pids.as_slice().len(),
-        TargetPlan::Run(_) => 1,
+        TargetPlan::Run(_) | TargetPlan::Select(_) => 1,
     };
     let defaults = KernelOptions::default();
     Ok(SessionOptions {
@@ -369,6 +396,11 @@ pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
         objects: plan.allocators.objects.clone(),
         thresholds: plan.watch.thresholds.clone(),
         sockets: plan.watch.sockets.clone(),
+        follow: plan.follow,
+        selector: match &plan.target {
+            TargetPlan::Select(selector) => Some(selector.clone()),
+            TargetPlan::Pids(_) | TargetPlan::Run(_) => None,
+        },
     })
 }
 
@@ -380,6 +412,10 @@ fn target(plan: &TargetPlan) -> Target {
                 kind: "pid",
                 value: pids.join(","),
             }
+        }
+        TargetPlan::Select(selector) => {
+            let (kind, value) = selector.describe();
+            Target { kind, value }
         }
         TargetPlan::Run(program) => {
             let words = std::iter::once(&program.name).chain(&program.arguments);

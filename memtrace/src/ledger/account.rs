@@ -159,6 +159,29 @@ impl Account {
         self.totals = self.totals.saturating_sub(amount);
     }
 
+    /// Takes over what another account held at its end: the figures add up, the history is that of
+    /// the one that was watched longer, on which the verdict stands.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.totals += other.totals;
+        self.before += other.before;
+        self.closed += other.closed;
+        self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.last_seen = self.last_seen.max(other.last_seen);
+        self.changed = self.changed.max(other.changed);
+        self.last_close = self.last_close.max(other.last_close);
+        self.survivors = match (self.survivors, other.survivors) {
+            (Some((a, mut sum)), Some((b, found))) => {
+                sum += found;
+                Some((a.max(b), sum))
+            }
+            (a, b) => a.or(b),
+        };
+        if other.history.observed() > self.history.observed() {
+            self.history = other.history;
+        }
+    }
+
     /// Ends the report of `at`: one more point.
     pub(super) fn close(&mut self, at: Duration) {
         let bytes = self.totals.outstanding_bytes();

@@ -68,6 +68,12 @@ impl History {
         }
     }
 
+    /// Points pushed so far, also those that went since.
+    #[must_use]
+    pub fn observed(&self) -> u64 {
+        self.pushed
+    }
+
     /// Every point held, oldest first, none twice.
     #[must_use]
     pub fn points(&self) -> Vec<Point> {

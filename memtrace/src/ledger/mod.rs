@@ -6,6 +6,7 @@
 //! more than its options allow, and counts what had to go ([`Dropped`]).
 
 mod account;
+mod fold;
 mod history;
 mod input;
 mod snapshot;

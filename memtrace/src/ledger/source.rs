@@ -1,6 +1,6 @@
 //! The kernel's counter sets one by one, so that none is counted twice or lost.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::{Row, Totals};
@@ -103,6 +103,13 @@ impl Sources {
 
     pub(super) fn forget(&mut self, space: SpaceId) {
         self.known.retain(|key, _| key.space() != space);
+    }
+
+    pub(super) fn forget_all(&mut self, spaces: &HashSet<SpaceId>) {
+        self.known.retain(|key, _| !spaces.contains(&key.space()));
+        if self.known.len() * 4 < self.known.capacity() {
+            self.known.shrink_to_fit();
+        }
     }
 
     /// Marks those whose account is gone.

@@ -6,7 +6,7 @@
 
 use std::{arch::global_asm, hint::black_box, path::Path, time::Instant};
 
-use memtrace_common::{Function, Target};
+use memtrace_common::{Function, THREADS_UNKNOWN, Target};
 
 use super::{
     AttachPoint, Attachments, KernelSide, ProbeError, Purpose,
@@ -120,6 +120,8 @@ pub fn calibrate(kernel: &mut KernelSide) -> Result<(Calibration, Attachments), 
         me,
         Target {
             space: SPACE.0,
+            image: SPACE.0,
+            threads: THREADS_UNKNOWN,
             text_slot: 0,
             borrowed: 0,
             anchor: me.0,

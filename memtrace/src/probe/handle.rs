@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::LazyLock};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
     programs::{FEntry, TracePoint},
 };
 use memtrace_common::{
     COUNTERS, Context, ContextKey, Counter, LiveKey, LiveValue, MAX_SAMPLING_EPOCHS, Sampling,
-    Settings, Target, TextTable, WIDE_SLOTS, counters::MAX_COUNTERS, thread::Thread,
+    Selection, Settings, Target, TextTable, WIDE_SLOTS, counters::MAX_COUNTERS, thread::Thread,
 };
 
 use super::{
@@ -40,6 +40,8 @@ pub struct KernelOptions {
     pub min_size: u64,
     /// Largest block recorded.
     pub max_size: u64,
+    /// Which processes become targets by themselves.
+    pub selection: Selection,
 }
 
 impl Default for KernelOptions {
@@ -52,6 +54,7 @@ impl Default for KernelOptions {
             ring_bytes: 8 << 20,
             min_size: 0,
             max_size: u64::MAX,
+            selection: Selection::default(),
         }
     }
 }
@@ -72,15 +75,17 @@ impl Counters {
 pub struct KernelSide {
     ebpf: Ebpf,
     events: Option<TraceEvents>,
-    targets: HashMap<MapData, u32, Plain<Target>>,
+    pub(super) targets: HashMap<MapData, u32, Plain<Target>>,
     threads: Map,
-    live: Map,
-    contexts: Map,
+    pub(super) live: Map,
+    pub(super) contexts: Map,
     text: Array<MapData, Plain<TextTable>>,
     generation: Array<MapData, u32>,
     wide: Array<MapData, u32>,
     sampling: Array<MapData, Plain<Sampling>>,
     counters: PerCpuArray<MapData, u64>,
+    pub(super) slots: HashMap<MapData, u64, u32>,
+    pub(super) known: Map,
     rates: Sampling,
     // Kept: the kernel drops a program array's entries with the last user-space reference.
     _continue: ProgramArray<MapData>,
@@ -103,6 +108,8 @@ impl KernelSide {
             max_size: options.max_size,
         };
         let settings = [settings.min_size, settings.max_size];
+        let selection = &options.selection;
+        let selection = [selection.modes, selection.comm[0], selection.comm[1]];
         let mut loader = EbpfLoader::new();
         loader
             // Nothing in the object is relocated by the kernel's types; reading them takes 100 ms.
@@ -110,6 +117,8 @@ impl KernelSide {
             // The reason of a rejection, not the megabytes of how it was found.
             .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("SETTINGS", settings.as_slice(), true)
+            .override_global("SELECTION", selection.as_slice(), true)
+            .map_max_entries("SLOTS", options.text_slots)
             .map_max_entries("LIVE", options.live_entries)
             .map_max_entries("CONTEXTS", options.context_entries)
             .map_max_entries("THREADS", options.thread_entries)
@@ -131,6 +140,8 @@ impl KernelSide {
         let sampling = Array::try_from(take("SAMPLING")?).map_err(ProbeError::map("SAMPLING"))?;
         let counters =
             PerCpuArray::try_from(take("COUNTERS")?).map_err(ProbeError::map("COUNTERS"))?;
+        let slots = HashMap::try_from(take("SLOTS")?).map_err(ProbeError::map("SLOTS"))?;
+        let known = take("KNOWN")?;
         let mut after_entry =
             ProgramArray::try_from(take("CONTINUE")?).map_err(ProbeError::map("CONTINUE"))?;
         let deep = programs::load(&mut ebpf, "deep")?;
@@ -150,6 +161,8 @@ impl KernelSide {
             wide,
             sampling,
             counters,
+            slots,
+            known,
             rates: *EXACT,
             _continue: after_entry,
         };
@@ -172,7 +185,11 @@ impl KernelSide {
         Ok(())
     }
 
-    fn attach_tracepoint(&mut self, category: &str, name: &'static str) -> Result<(), ProbeError> {
+    pub(super) fn attach_tracepoint(
+        &mut self,
+        category: &str,
+        name: &'static str,
+    ) -> Result<(), ProbeError> {
         let program: &mut TracePoint = self
             .ebpf
             .program_mut(name)
@@ -221,8 +238,8 @@ impl KernelSide {
     /// Ends tracing of a process; its blocks stay in the tables until [`Self::forget_space`].
     pub fn remove_target(&mut self, tgid: Tgid) -> Result<(), ProbeError> {
         match self.targets.remove(&tgid.0) {
-            Ok(()) | Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(ProbeError::map("TARGETS")(error)),
+            Err(error) if !is_no_such_key(&error) => Err(ProbeError::map("TARGETS")(error)),
+            _ => Ok(()),
         }
     }
 
@@ -388,7 +405,16 @@ struct ThreadKey(u32);
 // SAFETY: one integer.
 unsafe impl super::plain::Shared for ThreadKey {}
 
-fn map_fd(map: &Map) -> Result<std::os::fd::BorrowedFd<'_>, ProbeError> {
+/// Whether an entry to remove was not there.
+pub(super) fn is_no_such_key(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.raw_os_error() == Some(libc::ENOENT),
+        _ => false,
+    }
+}
+
+pub(super) fn map_fd(map: &Map) -> Result<std::os::fd::BorrowedFd<'_>, ProbeError> {
     match map {
         Map::HashMap(data) => Ok(data.fd().as_fd()),
         _ => Err(ProbeError::Missing("a hash map")),

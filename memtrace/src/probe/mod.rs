@@ -4,6 +4,7 @@ mod attach;
 mod batch;
 mod calibrate;
 mod error;
+mod family;
 mod features;
 mod handle;
 mod kernel_btf;

@@ -13,7 +13,7 @@ const FLAGS_OFFSET: u64 = 16;
 const NO_PREALLOC: u32 = 1;
 
 /// Maps that allocate on demand where the kernel can do so safely.
-const ON_DEMAND: [&str; 3] = ["LIVE", "CONTEXTS", "THREADS"];
+const ON_DEMAND: [&str; 4] = ["LIVE", "CONTEXTS", "THREADS", "KNOWN"];
 
 /// The object for this kernel. The flags of a map cannot be set when loading, so they are
 /// changed in the definition.

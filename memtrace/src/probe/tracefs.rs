@@ -93,6 +93,13 @@ pub fn event_format(root: &Path, event: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
+/// Whether a tracepoint has a field at an offset; `root` as for [`tracefs`].
+pub(super) fn has_field(root: &Path, event: &str, field: &str, offset: usize) -> bool {
+    tracefs(root)
+        .and_then(|mount| fs::read_to_string(mount.join("events").join(event).join("format")).ok())
+        .is_some_and(|text| field_offset(&text, field) == Some(offset))
+}
+
 /// Offset of a field in an event's format file.
 fn field_offset(format: &str, field: &str) -> Option<usize> {
     format.lines().find_map(|line| {

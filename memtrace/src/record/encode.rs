@@ -1,6 +1,6 @@
 //! A stack's account as a row, and back. Pure.
 
-use crate::report::model::Stack;
+use crate::report::model::{Owner, Stack};
 use crate::trend::Verdict;
 
 /// Which stack: unique within a session.
@@ -144,6 +144,7 @@ impl Row {
         Stack {
             rank: 0,
             pid,
+            owner: Owner::default(),
             probe,
             outstanding_bytes: self.held_bytes(),
             outstanding_objects: self.held_objects(),

@@ -233,6 +233,7 @@ impl Recording {
                 })
             })
             .collect::<Result<_, RecordError>>()?;
+        report.name_owners();
         Ok(Read {
             report,
             fastest_growing,

@@ -76,6 +76,7 @@ impl Recording {
                 ..gained.account
             });
         }
+        report.name_owners();
         Ok(Read {
             report,
             fastest_growing,

@@ -37,6 +37,7 @@ fn start() -> Frame {
 
 pub fn stack(rank: usize, bytes: u64, objects: u64, verdict: Verdict) -> Stack {
     Stack {
+        owner: Owner::default(),
         rank,
         pid: 1234,
         probe: "heap",
@@ -71,6 +72,7 @@ fn process() -> Process {
         comm: "server".to_owned(),
         exe: "/srv/server".to_owned(),
         state: ProcessState::Running,
+        processes: 1,
         container: None,
         rss_bytes_at_attach: Some(12_582_912),
         rss_bytes: Some(48_549_888),

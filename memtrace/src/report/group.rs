@@ -84,6 +84,8 @@ fn key(stack: &Stack, by: GroupBy) -> Key {
     let module = frame.and_then(|frame| frame.module.clone());
     match by {
         GroupBy::Module => (module, None),
+        GroupBy::Process => (Some(stack.owner.program.clone()), None),
+        GroupBy::Container => (stack.owner.container.clone(), None),
         GroupBy::Stack | GroupBy::Function => {
             (frame.and_then(|frame| frame.function.clone()), module)
         }
@@ -161,10 +163,11 @@ impl Sum {
 #[must_use]
 pub fn name(group: &Group, by: GroupBy) -> String {
     match (&group.name, &group.module, by) {
-        (Some(name), _, GroupBy::Module) => file_name(name).to_owned(),
+        (Some(name), _, GroupBy::Module | GroupBy::Process) => file_name(name).to_owned(),
         (Some(name), _, _) => name.clone(),
         (None, Some(module), _) => format!("[unknown function in {}]", file_name(module)),
         (None, None, GroupBy::Module) => "[unknown module]".to_owned(),
+        (None, None, GroupBy::Container) => "[no container]".to_owned(),
         (None, None, _) => "[unknown function]".to_owned(),
     }
 }

@@ -17,7 +17,7 @@ pub const LOSSES: [&str; 9] = [
 ];
 
 /// What user space counts and loses nothing by.
-pub const NOTES: [&str; 7] = [
+pub const NOTES: [&str; 10] = [
     "objects_without_tables",
     "objects_unusable",
     "objects_too_large",
@@ -25,6 +25,9 @@ pub const NOTES: [&str; 7] = [
     "tables_evicted",
     "mappings_dropped",
     "contexts_evicted",
+    "processes_skipped",
+    "programs_without_text_table",
+    "processes_ended_unread",
 ];
 
 #[cfg(test)]

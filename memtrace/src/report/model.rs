@@ -53,6 +53,21 @@ pub struct Report {
 /// from what it reads.)
 pub type Word = &'static str;
 
+impl Report {
+    /// Sets whose each stack is by the processes, where only the process ids were kept.
+    pub fn name_owners(&mut self) {
+        for stack in &mut self.stacks {
+            let mut processes = self.processes.iter();
+            if let Some(process) = processes.find(|process| process.pid == stack.pid) {
+                stack.owner = Owner {
+                    program: process.exe.clone(),
+                    container: process.container.as_ref().map(|c| c.id.clone()),
+                };
+            }
+        }
+    }
+}
+
 /// Name and version of the JSON schema.
 pub const SCHEMA: &str = "memtrace.report/1";
 
@@ -99,6 +114,10 @@ pub enum GroupBy {
     Function,
     /// The object that function is in.
     Module,
+    /// The program of the process, with all processes of it, those that have ended too.
+    Process,
+    /// The container of the process.
+    Container,
 }
 
 /// Cost of tracing, counted and measured.
@@ -171,6 +190,9 @@ pub struct Process {
     pub exe: String,
     /// State.
     pub state: ProcessState,
+    /// How many processes this stands for: 1, or the ended ones of a program that are summed (pid
+    /// and name are one's of them).
+    pub processes: u64,
     /// Its container.
     pub container: Option<Container>,
     /// Resident bytes when tracing began.
@@ -244,6 +266,9 @@ pub struct Stack {
     pub rank: usize,
     /// Process.
     pub pid: u32,
+    /// Whose stack it is; not printed, `processes` has it.
+    #[serde(skip)]
+    pub owner: Owner,
     /// heap, region or fault.
     #[serde(deserialize_with = "fixed")]
     pub probe: Word,
@@ -274,6 +299,15 @@ pub struct Stack {
     pub approximate: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,
+}
+
+/// Whose stack it is, for grouping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Executable.
+    pub program: String,
+    /// Container's id.
+    pub container: Option<String>,
 }
 
 /// Stacks that share a function or a module, summed.

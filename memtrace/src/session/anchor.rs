@@ -6,7 +6,7 @@
 
 use std::{fs, time::Duration};
 
-use memtrace_common::Target;
+use memtrace_common::{THREADS_UNKNOWN, Target};
 
 use super::{Session, SessionError, process::ends_within};
 use crate::{id::Tgid, target::process::ProcFs};
@@ -23,7 +23,8 @@ impl Session {
         let Some(traced) = self.traced.get_mut(index) else {
             return Ok(());
         };
-        if ends_within(&traced.pidfd, END) {
+        let ends = |pidfd| ends_within(pidfd, END);
+        if traced.pidfd.as_ref().is_some_and(ends) {
             return Ok(());
         }
         let Some(anchor) = living_thread(&self.proc, tgid) else {
@@ -33,7 +34,7 @@ impl Session {
         traced.anchor = anchor;
         traced.mappings_seen = 0;
         let (space, text_slot) = (traced.image.space, traced.text_slot);
-        self.attached.retain(|place| place.tgid != tgid);
+        self.attached.retain(|place| place.tgid != Some(tgid));
         // Some may go on for a while without their thread: what is called twice counts twice.
         self.attachments.detach_process(tgid);
         self.probes_moved += 1;
@@ -44,6 +45,8 @@ impl Session {
             .map_or(space.0, |target| target.space);
         let target = Target {
             space,
+            image: space,
+            threads: THREADS_UNKNOWN,
             text_slot,
             borrowed: 0,
             anchor: anchor.0,

@@ -19,7 +19,8 @@ use crate::{
 /// maps the same file again is covered from its first instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Attached {
-    pub tgid: Tgid,
+    /// None when it is for every process that maps the file.
+    pub tgid: Option<Tgid>,
     object: ObjectId,
     offset: u64,
 }
@@ -81,10 +82,16 @@ impl Session {
             .map_or(tgid, |t| t.anchor);
         let mut points = Vec::new();
         let mut probes = Vec::new();
-        for probe in &analysis.functions {
+        // Frees first: at no time is an allocation recorded whose free is not seen, also in a
+        // process that was a target before.
+        let (frees, others): (Vec<_>, Vec<_>) = analysis
+            .functions
+            .iter()
+            .partition(|probe| !probe.needs_return);
+        for probe in frees.into_iter().chain(others) {
             let offset = probe.file_offset();
             let place = Attached {
-                tgid,
+                tgid: (!self.follow.shared).then_some(tgid),
                 object: analysis.object.id(),
                 offset,
             };
@@ -98,8 +105,8 @@ impl Session {
                 // An argument may stand in another register at the probed place.
                 function: probe.placement.function,
                 returns: &probe.returns,
-                process: Some(tgid),
-                anchor: Some(anchor),
+                process: (!self.follow.shared).then_some(tgid),
+                anchor: (!self.follow.shared).then_some(anchor),
             });
         }
         let results = self

@@ -17,7 +17,7 @@ use crate::{
 /// often, and ages are carried forward in between.
 const WALK_SHARE: u32 = 50;
 
-type Found = HashMap<(SpaceId, Fingerprint), Survivors>;
+pub(super) type Found = HashMap<(SpaceId, Fingerprint), Survivors>;
 
 impl Session {
     /// Brings the ledger up to date. `walk` forces the walk of the live table.
@@ -55,14 +55,16 @@ impl Session {
             stacks,
             mixed,
             idle,
+            follow,
             ..
         } = self;
         kernel.walk_contexts(|key, context| {
             let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
-            let Some(stack) = contexts.stack(space, fingerprint, stacks) else {
+            let family = follow.family(space);
+            let Some(stack) = contexts.stack(family, fingerprint, stacks) else {
                 return;
             };
-            if contexts.is_mixed(space, fingerprint, context.hits) {
+            if contexts.is_mixed(family, fingerprint, context.hits) {
                 mixed.insert((space, stack));
             }
             idle.look(key, &context);
@@ -96,7 +98,7 @@ impl Session {
     }
 
     /// Ages of the live blocks, per context.
-    fn walk_live(&mut self, before: Duration) -> Result<Found, SessionError> {
+    pub(super) fn walk_live(&mut self, before: Duration) -> Result<Found, SessionError> {
         let begun = Instant::now();
         let now_ns = monotonic_ns() - nanoseconds(before);
         let old_ns = nanoseconds(self.options.interval);

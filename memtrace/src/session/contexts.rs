@@ -113,6 +113,22 @@ impl Contexts {
     }
 }
 
+impl Contexts {
+    /// Forgets many at once.
+    pub fn forget_all(&mut self, spaces: &HashSet<SpaceId>) {
+        self.stacks.retain(|(of, _), _| !spaces.contains(of));
+        self.widened.retain(|(of, _), _| !spaces.contains(of));
+        self.mixed.retain(|(of, _)| !spaces.contains(of));
+        self.deep.retain(|(of, _)| !spaces.contains(of));
+        self.stacks.shrink_to_fit();
+    }
+
+    /// Every stack that a context stands for.
+    pub fn stack_ids(&self) -> impl Iterator<Item = StackId> {
+        self.stacks.values().copied().chain(self.unknown)
+    }
+}
+
 const _: () = assert!(WIDE_CHECK != WIDE_NEVER);
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub(super) const MAX_LATE: usize = 64;
 pub(super) struct Late {
     tgid: Tgid,
     space: SpaceId,
+    family: SpaceId,
     fingerprint: Fingerprint,
     narrow: Fingerprint,
     registers: [u64; 4],
@@ -34,6 +35,7 @@ impl Late {
         Self {
             tgid: context.tgid,
             space: context.space,
+            family: context.image,
             fingerprint: context.fingerprint,
             narrow: context.narrow,
             registers: [stack.ip, stack.sp, stack.fp, stack.lr],
@@ -62,13 +64,16 @@ impl Session {
         }
         let mut advices = Vec::new();
         for late in late {
+            if !self.unwinder.knows(late.space) {
+                self.unwinder.fork_space(late.family, late.space);
+            }
             let unwound = self.unwinder.unwind(late.space, &late.stack());
             if let Some(stack) = self.stacks.intern(&unwound) {
                 let (fingerprint, narrow) = (late.fingerprint, late.narrow);
                 if self.unwinder.depth() > WIDE_BYTES as u64 {
-                    self.contexts.mark_deep(late.space, fingerprint);
+                    self.contexts.mark_deep(late.family, fingerprint);
                 }
-                advices.push(self.contexts.learn(late.space, fingerprint, narrow, stack));
+                advices.push(self.contexts.learn(late.family, fingerprint, narrow, stack));
             }
         }
         Ok(advices)

@@ -55,6 +55,9 @@ impl Session {
             unwound.tables_evicted,
             unwound.mappings_dropped,
             self.contexts_evicted,
+            self.selected.skipped,
+            self.follow.without_slot,
+            self.follow.unread,
         ];
         for (name, value) in loss_names::NOTES.into_iter().zip(noted) {
             if value != 0 {

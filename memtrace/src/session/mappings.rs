@@ -7,6 +7,8 @@ use std::{
     os::{fd::AsFd as _, unix::fs::FileExt as _},
 };
 
+use memtrace_common::NO_SLOT;
+
 use super::{Session, SessionError};
 use crate::{
     id::{SpaceId, Tgid},
@@ -34,12 +36,19 @@ impl Session {
             return Ok(());
         };
         let (slot, space, seen) = (traced.text_slot, traced.image.space, traced.mappings_seen);
-        let anchor = traced.anchor;
+        let (anchor, family) = (traced.anchor, traced.image.family);
         // Before the mappings: one that appears in between leaves the table distrusted.
-        let generation = self.kernel.text_generation(slot)?;
+        let generation = match slot {
+            NO_SLOT => 0,
+            slot => self.kernel.text_generation(slot)?,
+        };
         let maps = Maps::read(&self.proc, anchor);
         let known = self.unwinder.knows(space);
         if self.memory_is_gone(anchor) {
+            if family != space {
+                // What it was forked with stands.
+                return Ok(());
+            }
             // It is ending, and what was read of it may be a part only.
             return self.recall(tgid);
         }
@@ -50,8 +59,11 @@ impl Session {
             // Ended, but for its parent: what was known of it stays.
             return Ok(());
         }
-        let table = text::build(&maps.mappings, generation);
-        self.kernel.set_text(slot, &table.table)?;
+        if slot != NO_SLOT {
+            let mappings = self.follow.with_others(family, &maps.mappings);
+            let table = text::build(mappings, generation);
+            self.kernel.set_text(slot, &table.table)?;
+        }
         if let Some(traced) = self.traced.get_mut(index) {
             traced.generation_seen = generation;
         }

@@ -10,6 +10,7 @@ mod attach;
 mod collect;
 mod contexts;
 mod evict;
+mod follow;
 mod incident;
 mod jit;
 mod late;
@@ -24,6 +25,7 @@ mod recall;
 mod record;
 mod reporting;
 mod seccomp;
+mod select;
 mod series;
 mod signals;
 pub mod thresholds;
@@ -60,6 +62,7 @@ use crate::{
         discover::Discoverer,
         family::CustomFunctions,
         process::{ProcFs, ProcessError},
+        select::Selector,
     },
     unwind::{ModuleStore, StackTable, Unwinder},
 };
@@ -94,6 +97,10 @@ pub struct SessionOptions {
     pub thresholds: thresholds::Thresholds,
     /// Sockets of container runtimes; empty: the usual ones.
     pub sockets: Vec<std::path::PathBuf>,
+    /// Trace the children of targets too.
+    pub follow: bool,
+    /// Trace the processes that this selects, now and later.
+    pub selector: Option<Selector>,
 }
 
 /// What ends a session before its time.
@@ -120,6 +127,12 @@ pub enum SessionError {
         source: std::io::Error,
     },
 }
+
+/// Processes whose figures are kept at once when they become targets by themselves.
+const MAX_SHARED_SPACES: usize = 8192;
+/// Room for call paths and threads of many processes, taken in the kernel as they come.
+const SHARED_CONTEXTS: u32 = 1 << 18;
+const SHARED_THREADS: u32 = 1 << 15;
 
 /// Why [`Session::wait`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +166,8 @@ pub struct Session {
     unwinder: Unwinder,
     stacks: StackTable,
     contexts: Contexts,
+    follow: follow::Follow,
+    selected: select::Selected,
     idle: evict::Idle,
     contexts_evicted: u64,
     forks_told: bool,
@@ -207,6 +222,9 @@ fn raise_file_limit() {
 enum Life {
     Exec(Tgid, SpaceId, SpaceId),
     AnchorEnded(Tgid),
+    Forked(Tgid, SpaceId, SpaceId),
+    Ended(Tgid, SpaceId, bool),
+    Candidate(Tgid),
 }
 
 impl Life {
@@ -214,6 +232,18 @@ impl Life {
         match event {
             Event::Exec { tgid, old, new } => Some(Self::Exec(*tgid, *old, *new)),
             Event::AnchorEnded { tgid } => Some(Self::AnchorEnded(*tgid)),
+            Event::Fork {
+                tgid,
+                space,
+                parent_space,
+                ..
+            } => Some(Self::Forked(*tgid, *space, *parent_space)),
+            Event::Ended {
+                tgid,
+                space,
+                by_exec,
+            } => Some(Self::Ended(*tgid, *space, *by_exec)),
+            Event::Candidate { tgid } => Some(Self::Candidate(*tgid)),
             Event::Context(_) | Event::Mapping { .. } | Event::Oom(_) => None,
         }
     }
@@ -221,7 +251,14 @@ impl Life {
 
 impl Session {
     /// Loads the kernel side and measures what a hit costs. No target is touched yet.
-    pub fn new(options: SessionOptions) -> Result<Self, SessionError> {
+    pub fn new(mut options: SessionOptions) -> Result<Self, SessionError> {
+        let shared = options.follow || options.selector.is_some();
+        options.kernel.selection = follow::selection(options.follow, options.selector.as_ref());
+        if shared {
+            options.kernel.text_slots = options.kernel.text_slots.max(follow::Follow::SLOTS);
+            options.kernel.context_entries = options.kernel.context_entries.max(SHARED_CONTEXTS);
+            options.kernel.thread_entries = options.kernel.thread_entries.max(SHARED_THREADS);
+        }
         let proc = ProcFs::default();
         raise_file_limit();
         let (mut kernel, ring) = KernelSide::load(&options.kernel, &Features::detect())?;
@@ -229,6 +266,16 @@ impl Session {
         let (calibration, attachments) = calibrate(&mut kernel)?;
         kernel.set_sampling(options.sample_bytes)?;
         let sampling = options.sample_bytes > 1;
+        let mut return_probes = ReturnProbes::default();
+        if shared {
+            seccomp::check_shared(&mut return_probes, &mut kernel)?;
+        }
+        let slots = options.kernel.text_slots;
+        let ledger = LedgerOptions {
+            max_spaces: if shared { MAX_SHARED_SPACES } else { 1024 },
+            max_contexts: options.kernel.context_entries as usize,
+            ..LedgerOptions::default()
+        };
         let discoverer = Discoverer::new(proc.clone(), options.custom.clone());
         let mut session = Self {
             oom: oom::Oom::new(),
@@ -250,18 +297,20 @@ impl Session {
             },
             meter: Meter::default(),
             detached: false,
-            return_probes: ReturnProbes::default(),
+            return_probes,
             discoverer,
             modules: ModuleStore::default(),
             unwinder: Unwinder::default(),
             stacks: StackTable::default(),
             contexts: Contexts::default(),
+            follow: follow::Follow::new(shared, slots),
+            selected: select::Selected::default(),
             idle: evict::Idle::default(),
             contexts_evicted: 0,
             forks_told: false,
             symbolizer: Symbolizer::new(),
             jit: jit::JitNames::default(),
-            ledger: Ledger::new(LedgerOptions::default()),
+            ledger: Ledger::new(ledger),
             traced: Vec::new(),
             ended: Vec::new(),
             started: Instant::now(),
@@ -307,13 +356,14 @@ impl Session {
             let more = self.handle_events()?;
             self.refresh_due()?;
             self.reap()?;
+            self.settle(false)?;
             if let Some(signal) = signals.take() {
                 return Ok(Wake::Signal(signal));
             }
             if rings {
                 return Ok(Wake::Bell);
             }
-            let is_over = self.traced.is_empty();
+            let is_over = self.is_over();
             if self.make_incidents(is_over)? {
                 return Ok(Wake::Incident);
             }
@@ -350,7 +400,8 @@ impl Session {
         fds.extend(
             self.traced
                 .iter()
-                .map(|t| PollFd::from_borrowed_fd(t.pidfd.as_fd(), PollFlags::IN)),
+                .filter_map(|t| t.pidfd.as_ref())
+                .map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)),
         );
         let timeout = Timespec {
             tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
@@ -371,6 +422,7 @@ impl Session {
             .iter()
             .filter_map(Traced::next_refresh)
             .chain(self.incident_due())
+            .chain(self.follow.due())
             .fold(until, Instant::min)
     }
 
@@ -391,6 +443,10 @@ impl Session {
         // Few at a time: each may be a stack to keep or to unwind, and the clock must go on.
         let more = stream.drain(MAX_LATE, |event| match event {
             Event::Context(context) => {
+                let family = context.image;
+                if family != context.space && !unwinder.knows(context.space) {
+                    unwinder.fork_space(family, context.space);
+                }
                 let unwound = unwinder.unwind(context.space, &context.stack);
                 let unknown =
                     !unwinder.knows(context.space) || unwinder.unknown_address().is_some();
@@ -403,17 +459,27 @@ impl Session {
                 };
                 let (fingerprint, narrow) = (context.fingerprint, context.narrow);
                 if unwinder.depth() > WIDE_BYTES as u64 {
-                    contexts.mark_deep(context.space, fingerprint);
+                    contexts.mark_deep(family, fingerprint);
                 }
-                advices.push(contexts.learn(context.space, fingerprint, narrow, stack));
+                advices.push(contexts.learn(family, fingerprint, narrow, stack));
             }
             Event::Mapping { tgid, .. } => {
                 for process in traced.iter_mut().filter(|t| t.tgid == tgid) {
                     process.mapping_announced();
                 }
             }
-            Event::Exec { .. } | Event::AnchorEnded { .. } => lives.push(Life::of(&event)),
             Event::Oom(kill) => kills.push(kill),
+            event => {
+                if let Event::Fork {
+                    space,
+                    parent_space,
+                    ..
+                } = event
+                {
+                    unwinder.fork_space(parent_space, space);
+                }
+                lives.push(Life::of(&event));
+            }
         });
         for kill in kills {
             self.oom_kill(&kill);
@@ -422,6 +488,9 @@ impl Session {
             match life {
                 Life::Exec(tgid, old, new) => self.exec(tgid, old, new)?,
                 Life::AnchorEnded(tgid) => self.anchor_ended(tgid)?,
+                Life::Forked(child, space, parent) => self.forked(child, space, parent),
+                Life::Ended(tgid, space, by_exec) => self.ended(tgid, space, by_exec),
+                Life::Candidate(tgid) => self.consider(tgid)?,
             }
         }
         advices.extend(self.unwind_late(late)?);

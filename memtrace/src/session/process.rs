@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::Target;
+use memtrace_common::{Counter, NO_SLOT, THREADS_UNKNOWN, Target};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::{Session, SessionError, anchor, limits};
@@ -17,6 +17,7 @@ use crate::{
     target::{
         container::Identity,
         process::{ProcFs, Process, ProcessError},
+        select,
     },
     unwind::ModuleMapping,
 };
@@ -29,14 +30,21 @@ const REFRESH_AFTER: [Duration; 3] = [
     Duration::from_millis(100),
 ];
 
-/// Ended processes and images that reports still show.
+/// Ended processes and images that reports still show one by one.
 const MAX_ENDED: usize = 256;
+/// The same when processes become targets by themselves: the others are summed by program.
+const MAX_ENDED_SHARED: usize = 64;
 
 /// What is kept of a process for reports.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
     pub tgid: Tgid,
     pub space: SpaceId,
+    /// The space that its mappings were forked from; its own when none.
+    pub family: SpaceId,
+    /// How many processes this stands for: more than one in a sum of ended ones.
+    pub processes: u64,
+    pub container_id: Option<String>,
     pub comm: String,
     pub exe: String,
     pub rss_at_attach: Option<u64>,
@@ -51,7 +59,8 @@ pub(super) struct Traced {
     pub tgid: Tgid,
     /// The thread that its probes hang on; /proc shows its memory.
     pub anchor: Tgid,
-    pub pidfd: OwnedFd,
+    /// None of a process whose end the kernel side tells.
+    pub pidfd: Option<OwnedFd>,
     pub start_ticks: u64,
     /// Still memtrace's own child, waiting to become the program.
     pub launching: bool,
@@ -72,9 +81,54 @@ pub(super) struct Ended {
     pub image: Image,
     pub state: ProcessState,
     pub cpu_ns: u64,
+    /// It was memtrace's own child still and has nothing to show.
+    pub hidden: bool,
+}
+
+impl Image {
+    /// Of a process that nothing is known of but that it was.
+    pub fn unknown(tgid: Tgid, space: SpaceId, family: SpaceId) -> Self {
+        Self {
+            tgid,
+            space,
+            family,
+            processes: 1,
+            container_id: None,
+            comm: String::new(),
+            exe: "(unknown)".to_owned(),
+            rss_at_attach: None,
+            rss: None,
+            memory: limits::Memory::default(),
+            container: None,
+            coverage: Vec::new(),
+        }
+    }
 }
 
 impl Traced {
+    /// A process that the kernel side made a target.
+    pub fn followed(image: Image, text_slot: Option<u32>) -> Self {
+        Self {
+            tgid: image.tgid,
+            anchor: image.tgid,
+            pidfd: None,
+            start_ticks: 0,
+            launching: false,
+            text_slot: text_slot.unwrap_or(NO_SLOT),
+            image,
+            cpu_ns: 0,
+            mappings_seen: 0,
+            modules: Vec::new(),
+            generation_seen: 0,
+            refreshes: Vec::new(),
+        }
+    }
+
+    /// Whether its pidfd says that it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.pidfd.as_ref().is_some_and(has_ended)
+    }
+
     /// An executable mapping will appear.
     pub fn mapping_announced(&mut self) {
         let now = Instant::now();
@@ -114,6 +168,7 @@ impl Session {
         objects: &[std::path::PathBuf],
     ) -> Result<(), SessionError> {
         self.add(child, false)?;
+        self.selected.root = Some(child);
         // Without it only a program that ends at once loses its stacks.
         self.map_log = MapLog::open(child).ok();
         for path in objects {
@@ -133,10 +188,10 @@ impl Session {
         self.is_adding = true;
         let added = self.put_on(&process, pidfd, running);
         self.is_adding = false;
-        let gone = self
-            .traced
-            .iter()
-            .any(|t| t.tgid == tgid && has_ended(&t.pidfd));
+        let gone = self.traced.iter().any(|t| t.tgid == tgid && t.has_ended());
+        if added.is_err() {
+            self.withdraw(tgid);
+        }
         if added.is_err() && gone {
             let comm = process.comm;
             return Err(ProcessError::EndedMeanwhile { tgid, comm }.into());
@@ -153,14 +208,23 @@ impl Session {
         let tgid = process.tgid;
         // Two processes in one slot would hash one's stacks by the other's mappings. There are as
         // many slots as processes were asked for.
-        let text_slot = (0..self.options.kernel.text_slots)
-            .find(|slot| self.traced.iter().all(|t| t.text_slot != *slot))
-            .unwrap_or(self.options.kernel.text_slots);
         let space =
             SpaceId(u64::from(tgid.0) << 32 | (process.start_ticks & 0x7fff_ffff) | 1 << 31);
+        let shared = self.follow.shared;
+        let text_slot = if shared {
+            self.follow.join(space, space).unwrap_or(NO_SLOT)
+        } else {
+            (0..self.options.kernel.text_slots)
+                .find(|slot| self.traced.iter().all(|t| t.text_slot != *slot))
+                .unwrap_or(self.options.kernel.text_slots)
+        };
         let image = Image {
             tgid,
             space,
+            family: space,
+            processes: 1,
+            container_id: select::cgroups(&self.proc, tgid)
+                .and_then(|text| select::container_id(&text)),
             comm: process.comm.clone(),
             exe: process.exe_text(),
             rss_at_attach: process.rss_bytes,
@@ -169,16 +233,16 @@ impl Session {
             container: Identity::of_process(&self.proc, tgid),
             coverage: Vec::new(),
         };
-        self.meter.begin(process.cpu_time_ns);
+        let cpu_ns = self.cpu_ns_of(process);
         self.traced.push(Traced {
             tgid,
             anchor: tgid,
-            pidfd,
+            pidfd: Some(pidfd),
             start_ticks: process.start_ticks,
             launching: !running,
             text_slot,
             image,
-            cpu_ns: process.cpu_time_ns,
+            cpu_ns,
             mappings_seen: 0,
             modules: Vec::new(),
             generation_seen: 0,
@@ -193,16 +257,22 @@ impl Session {
         }
         let target = Target {
             space: space.0,
-            text_slot,
+            image: space.0,
+            threads: THREADS_UNKNOWN,
+            text_slot: if shared { NO_SLOT } else { text_slot },
             borrowed: 0,
-            anchor: tgid.0,
+            anchor: if shared { 0 } else { tgid.0 },
             pad: 0,
         };
+        if shared && text_slot != NO_SLOT {
+            self.kernel.set_slot(space, text_slot)?;
+        }
         self.kernel.add_target(tgid, target)?;
         if running {
             self.refresh(tgid)?;
         }
-        if self.traced.len() == 1 {
+        self.meter.begin(cpu_ns);
+        if !std::mem::replace(&mut self.selected.begun, true) {
             // Tracing begins when the probes are on, not when they began to go on.
             self.started = Instant::now();
             self.started_at = jiff::Timestamp::now();
@@ -213,6 +283,16 @@ impl Session {
             self.notices.extend(unspared);
         }
         Ok(())
+    }
+
+    /// CPU time so far; with that of its ended children where those are traced too.
+    pub(super) fn cpu_ns_of(&self, process: &Process) -> u64 {
+        let children = if self.follow.shared {
+            process.children_cpu_time_ns
+        } else {
+            0
+        };
+        process.cpu_time_ns + children
     }
 
     /// What is not as usual about a process is said at once, not only in its report.
@@ -263,6 +343,9 @@ impl Session {
         old: SpaceId,
         new: SpaceId,
     ) -> Result<(), SessionError> {
+        if self.follow.shared {
+            return self.exec_shared(tgid, old, new);
+        }
         let Some(index) = self.traced.iter().position(|t| t.tgid == tgid) else {
             return Ok(());
         };
@@ -280,6 +363,7 @@ impl Session {
         let process = self.proc.read(tgid);
         let mut image = Image {
             space: new,
+            family: new,
             ..traced.image.clone()
         };
         if let Ok(process) = &process {
@@ -301,11 +385,14 @@ impl Session {
                 image: before,
                 state: ProcessState::Exec,
                 cpu_ns: 0,
+                hidden: false,
             });
         }
         if self.kernel.target(tgid).is_some_and(|t| t.anchor != tgid.0) {
             let target = Target {
                 space: new.0,
+                image: new.0,
+                threads: THREADS_UNKNOWN,
                 text_slot,
                 borrowed: 0,
                 anchor: tgid.0,
@@ -320,13 +407,18 @@ impl Session {
     pub(super) fn reap(&mut self) -> Result<(), SessionError> {
         let mut index = 0;
         while let Some(traced) = self.traced.get(index) {
-            if !has_ended(&traced.pidfd) {
+            if !traced.has_ended() {
                 index += 1;
                 continue;
             }
             let (tgid, space) = (traced.tgid, traced.image.space);
             // What it sent before its end is still in the ring buffer.
             while self.handle_events()? {}
+            if self.follow.shared {
+                self.kernel.remove_target(tgid)?;
+                self.ended(tgid, space, false);
+                continue;
+            }
             self.collect_final(space)?;
             self.kernel.remove_target(tgid)?;
             let state = match self.oom.has_killed(space) {
@@ -343,6 +435,7 @@ impl Session {
                 image: traced.image,
                 state,
                 cpu_ns,
+                hidden: false,
             });
         }
         Ok(())
@@ -350,8 +443,12 @@ impl Session {
 
     /// Keeps what reports say of a process that is gone. One that execs for ever must not fill the
     /// memory: the oldest images go, their CPU time stays in the sum.
-    fn keep_ended(&mut self, ended: Ended) {
-        if self.ended.len() >= MAX_ENDED {
+    pub(super) fn keep_ended(&mut self, ended: Ended) {
+        if self.follow.shared {
+            if self.ended.len() >= MAX_ENDED_SHARED {
+                self.fold_ended(MAX_ENDED_SHARED / 2);
+            }
+        } else if self.ended.len() >= MAX_ENDED {
             let oldest = self.ended.remove(0);
             self.images_dropped += 1;
             self.cpu_ns_dropped += oldest.cpu_ns;
@@ -364,6 +461,11 @@ impl Session {
 
     /// Catches up with what a full ring buffer lost: an exec, a new mapping.
     pub(super) fn catch_up(&mut self) -> Result<(), SessionError> {
+        if self.follow.shared {
+            // Its processes announce their mappings, and what was lost is looked for otherwise.
+            let lost = self.kernel.counters()?.get(Counter::EventLost);
+            return self.find_lost(lost);
+        }
         let mut execs = Vec::new();
         for traced in &mut self.traced {
             if self.kernel.text_generation(traced.text_slot)? != traced.generation_seen {
@@ -383,17 +485,25 @@ impl Session {
 
     /// Reads again what /proc says of every process that lives.
     pub(super) fn update_processes(&mut self) {
+        let shared = self.follow.shared;
         for traced in &mut self.traced {
             match self.proc.read(traced.tgid) {
-                Ok(process) if process.start_ticks == traced.start_ticks => {
+                Ok(process)
+                    if process.start_ticks == traced.start_ticks || traced.start_ticks == 0 =>
+                {
                     let rss = if traced.anchor == traced.tgid {
                         process.rss_bytes
                     } else {
                         anchor::rss_bytes(&self.proc, traced.anchor)
                     };
                     traced.image.rss = rss.or(traced.image.rss);
+                    traced.cpu_ns = process.cpu_time_ns
+                        + if shared {
+                            process.children_cpu_time_ns
+                        } else {
+                            0
+                        };
                     traced.image.comm = process.comm;
-                    traced.cpu_ns = process.cpu_time_ns;
                     update_memory(&self.proc, traced);
                 }
                 // Ended, or about to: its last figures stand.

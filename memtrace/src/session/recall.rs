@@ -29,6 +29,9 @@ impl Session {
             .map(|mapping| self.logged_module(&mapping))
             .collect();
         let modules = merge(read, logged);
+        if modules.is_empty() {
+            return Ok(());
+        }
         self.set_modules(tgid, space, modules);
         Ok(())
     }

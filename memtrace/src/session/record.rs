@@ -7,7 +7,7 @@ use crate::{
     id::{SpaceId, StackId, Tgid},
     ledger::StackAccount,
     record::{Interval, Observed, RecordError, Recorder, StackKey},
-    report::model::{Frame, Report},
+    report::model::{Frame, Owner, Report},
 };
 
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ impl Session {
         &self,
         judged: &[Judged<'_>],
         unjudged: &[(StackAccount<'_>, (u64, u64))],
-        names: &HashMap<SpaceId, Tgid>,
+        names: &HashMap<SpaceId, (Tgid, Owner)>,
     ) -> Vec<Observed> {
         if self.recorder.is_none() {
             return Vec::new();

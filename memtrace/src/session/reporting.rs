@@ -10,8 +10,8 @@ use crate::{
     id::{SpaceId, StackId, Tgid},
     ledger::{Account, Point, Rank, StackAccount},
     report::model::{
-        Frame, GroupBy, Intervals, NotShown, Overhead, ProbeHits, Process, ProcessState, Report,
-        SCHEMA, Stack,
+        Frame, GroupBy, Intervals, NotShown, Overhead, Owner, ProbeHits, Process, ProcessState,
+        Report, SCHEMA, Stack,
     },
     report::profile::Moment,
     symbolize::StackToName,
@@ -62,6 +62,8 @@ impl Session {
     pub fn report(&mut self, top: Option<usize>, last: bool) -> Result<Taken, SessionError> {
         while self.handle_events()? {}
         self.catch_up()?;
+        self.rescan()?;
+        self.settle(true)?;
         self.update_processes();
         self.learn_names(Duration::ZERO);
         self.collect(last || self.options.older.is_some())?;
@@ -218,12 +220,23 @@ impl Session {
             .iter()
             .map(|t| (&t.image, ProcessState::Running));
         let ended = self.ended.iter().map(|e| (&e.image, e.state));
-        ended.chain(traced)
+        let sums = self
+            .follow
+            .sums
+            .iter()
+            .map(|sum| (&sum.image, ProcessState::Exited));
+        sums.chain(ended).chain(traced)
     }
 
-    fn names_of_spaces(&self) -> HashMap<SpaceId, Tgid> {
+    fn names_of_spaces(&self) -> HashMap<SpaceId, (Tgid, Owner)> {
         self.images()
-            .map(|(image, _)| (image.space, image.tgid))
+            .map(|(image, _)| {
+                let owner = Owner {
+                    program: image.exe.clone(),
+                    container: image.container_id.clone(),
+                };
+                (image.space, (image.tgid, owner))
+            })
             .collect()
     }
 
@@ -264,7 +277,7 @@ impl Session {
         &self,
         rank: usize,
         judged: &Judged<'_>,
-        names: &HashMap<SpaceId, Tgid>,
+        names: &HashMap<SpaceId, (Tgid, Owner)>,
     ) -> Stack {
         let StackAccount {
             space,
@@ -275,7 +288,11 @@ impl Session {
         let unwound = self.stacks.get(stack);
         Stack {
             rank,
-            pid: names.get(&space).map_or(0, |tgid| tgid.0),
+            pid: names.get(&space).map_or(0, |(tgid, _)| tgid.0),
+            owner: names
+                .get(&space)
+                .map(|(_, owner)| owner.clone())
+                .unwrap_or_default(),
             probe: "heap",
             outstanding_bytes: judged.bytes,
             outstanding_objects: judged.objects,
@@ -352,6 +369,7 @@ impl Session {
                     comm: image.comm.clone(),
                     exe: image.exe.clone(),
                     state,
+                    processes: image.processes,
                     container: image.container.as_ref().map(|id| self.container(id)),
                     rss_bytes_at_attach: image.rss_at_attach,
                     rss_bytes: image.rss,

@@ -2,7 +2,7 @@
 
 use super::{Session, SessionError};
 use crate::{
-    probe::{Confinement, Features},
+    probe::{Confinement, Features, KernelSide, ReturnProbes},
     target::process::{Process, Seccomp},
 };
 
@@ -26,4 +26,22 @@ impl Session {
             Features::detect().release,
         )))
     }
+}
+
+/// Refuses probes for every process that maps a file, on kernels where they would kill some.
+pub(super) fn check_shared(
+    probes: &mut ReturnProbes,
+    kernel: &mut KernelSide,
+) -> Result<(), SessionError> {
+    for confinement in [Confinement::Strict, Confinement::Filter] {
+        if probes.kill(kernel, confinement)? {
+            return Err(SessionError::Seccomp(format!(
+                "this kernel ({}) kills processes under a seccomp filter when they meet a return \
+                 probe, and probes that follow processes are met by every process of the machine: \
+                 update the kernel (6.14 and later let them pass), or name processes with --pid",
+                Features::detect().release,
+            )));
+        }
+    }
+    Ok(())
 }

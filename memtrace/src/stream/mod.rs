@@ -27,6 +27,31 @@ pub enum Event<'a> {
         /// The one that began.
         new: SpaceId,
     },
+    /// A traced process created another, which is traced from its beginning on.
+    Fork {
+        /// The child.
+        tgid: Tgid,
+        /// Its address space.
+        space: SpaceId,
+        /// The parent.
+        parent: Tgid,
+        /// The parent's address space.
+        parent_space: SpaceId,
+    },
+    /// The last thread of a process ended, or it became a program that is not traced.
+    Ended {
+        /// The process.
+        tgid: Tgid,
+        /// Its address space.
+        space: SpaceId,
+        /// It lives on as another program.
+        by_exec: bool,
+    },
+    /// A process that may have to be traced.
+    Candidate {
+        /// The process.
+        tgid: Tgid,
+    },
     /// The thread that a process's probes hang on ended.
     AnchorEnded {
         /// The process.
@@ -52,6 +77,9 @@ pub struct NewContext<'a> {
     pub tid: Tid,
     /// Its address space.
     pub space: SpaceId,
+    /// The address space that this one was forked from, itself when none: the fingerprint means
+    /// the same in all that were.
+    pub image: SpaceId,
     /// What the kernel counts under.
     pub fingerprint: Fingerprint,
     /// What it was before widening.
@@ -86,6 +114,24 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 new: space,
             })
         }
+        kind if kind == EventKind::Fork as u32 => {
+            let event: LifecycleEvent = read(bytes)?;
+            Ok(Event::Fork {
+                tgid,
+                space,
+                parent: Tgid(event.other_tgid),
+                parent_space: SpaceId(event.other_space),
+            })
+        }
+        kind if kind == EventKind::Ended as u32 => {
+            let event: LifecycleEvent = read(bytes)?;
+            Ok(Event::Ended {
+                tgid,
+                space,
+                by_exec: event.by_exec != 0,
+            })
+        }
+        kind if kind == EventKind::Candidate as u32 => Ok(Event::Candidate { tgid }),
         kind if kind == EventKind::Exit as u32 => {
             let _: LifecycleEvent = read(bytes)?;
             Ok(Event::AnchorEnded { tgid })
@@ -109,6 +155,7 @@ fn decode_context(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         tgid: Tgid(head.header.tgid),
         tid: Tid(head.header.tid),
         space: SpaceId(head.header.space),
+        image: SpaceId(head.image),
         fingerprint: Fingerprint(head.fingerprint),
         narrow: Fingerprint(head.narrow),
         stack: RawStack {
@@ -210,6 +257,7 @@ mod tests {
     fn context() {
         let head = ContextHeader {
             header: header(EventKind::Context),
+            image: 9,
             fingerprint: 1,
             narrow: 2,
             ip: 3,
@@ -236,6 +284,7 @@ mod tests {
     fn short_context() {
         let head = ContextHeader {
             header: header(EventKind::Context),
+            image: 9,
             fingerprint: 1,
             narrow: 2,
             ip: 3,
@@ -258,7 +307,7 @@ mod tests {
             header: header(EventKind::Exec),
             other_space: 5,
             other_tgid: 0,
-            pad: 0,
+            by_exec: 0,
         };
         assert!(matches!(
             decode(&bytes_of(&event)),
@@ -266,6 +315,26 @@ mod tests {
                 tgid: Tgid(7),
                 old: SpaceId(5),
                 new: SpaceId(9)
+            })
+        ));
+    }
+
+    /// Fork names both processes and both address spaces.
+    #[test]
+    fn fork() {
+        let event = LifecycleEvent {
+            header: header(EventKind::Fork),
+            other_space: 5,
+            other_tgid: 6,
+            by_exec: 0,
+        };
+        assert!(matches!(
+            decode(&bytes_of(&event)),
+            Ok(Event::Fork {
+                tgid: Tgid(7),
+                space: SpaceId(9),
+                parent: Tgid(6),
+                parent_space: SpaceId(5)
             })
         ));
     }

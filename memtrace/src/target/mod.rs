@@ -21,6 +21,7 @@ pub mod perf_map;
 pub mod placement;
 pub mod process;
 mod returns;
+pub mod select;
 pub mod text;
 
 /// Text of foreign bytes that is safe to print: control characters are escaped, bytes that are

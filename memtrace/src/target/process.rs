@@ -171,6 +171,8 @@ pub struct Process {
     pub rss_bytes: Option<u64>,
     /// User and system time so far, in nanoseconds, of clock-tick resolution.
     pub cpu_time_ns: u64,
+    /// The same of children that have ended and that it has waited for.
+    pub children_cpu_time_ns: u64,
     /// Its pid in each nested pid namespace, outermost first; at least one.
     pub namespace_pids: Vec<u32>,
     /// Inode of its pid namespace.
@@ -257,6 +259,7 @@ impl ProcFs {
             seccomp: status.seccomp,
             rss_bytes: status.rss_bytes,
             cpu_time_ns: stat.cpu_time_ns,
+            children_cpu_time_ns: stat.children_cpu_time_ns,
             namespace_pids: if status.namespace_pids.is_empty() {
                 vec![tgid.0]
             } else {
@@ -356,6 +359,7 @@ struct Stat {
     threads: u32,
     start_ticks: u64,
     cpu_time_ns: u64,
+    children_cpu_time_ns: u64,
 }
 
 impl Stat {
@@ -376,6 +380,7 @@ impl Stat {
             _ => State::Alive,
         };
         let ticks = number(14)?.saturating_add(number(15)?);
+        let children_ticks = number(16)?.saturating_add(number(17)?);
         let per_second = rustix::param::clock_ticks_per_second().max(1);
         Some(Self {
             comm,
@@ -385,6 +390,7 @@ impl Stat {
             threads: number(20)?.try_into().unwrap_or(u32::MAX),
             start_ticks: number(22)?,
             cpu_time_ns: ticks.saturating_mul(1_000_000_000 / per_second),
+            children_cpu_time_ns: children_ticks.saturating_mul(1_000_000_000 / per_second),
         })
     }
 }

@@ -22,6 +22,7 @@ mod stack;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod translate;
 mod unwinder;
 
 use std::sync::Arc;

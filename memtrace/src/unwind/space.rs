@@ -130,6 +130,21 @@ impl Space {
             .or_else(|| self.retired.iter().rev().find(|m| m.at.contains(&address)))
     }
 
+    /// What is mapped now, then what was.
+    pub fn mapped(&self) -> impl Iterator<Item = &Mapped> {
+        self.live.iter().chain(&self.retired)
+    }
+
+    /// What is mapped now.
+    pub fn live(&self) -> &[Mapped] {
+        &self.live
+    }
+
+    /// Replaces what is mapped: sorted, without overlaps.
+    pub fn set_live(&mut self, live: Arc<[Mapped]>) {
+        self.live = live;
+    }
+
     /// The highest address of code.
     pub fn highest(&self) -> u64 {
         self.highest

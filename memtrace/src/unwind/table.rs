@@ -93,6 +93,11 @@ impl StackTable {
         self.by_stack.shrink_to_fit();
     }
 
+    /// Whether half of the room is taken.
+    pub fn is_crowded(&self) -> bool {
+        self.by_id.len() * 2 > self.limits.stacks || self.frames * 2 > self.limits.frames
+    }
+
     /// Stacks held.
     pub fn len(&self) -> usize {
         self.by_id.len()

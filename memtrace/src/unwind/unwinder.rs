@@ -30,7 +30,7 @@ pub struct PendingReturn {
 /// One for a session: unwind tables are shared by all processes that map an object.
 #[derive(Default)]
 pub struct Unwinder {
-    spaces: HashMap<SpaceId, Space>,
+    pub(super) spaces: HashMap<SpaceId, Space>,
     images: Images,
     unknown: Option<u64>,
     depth: u64,

@@ -6,11 +6,14 @@ use crate::report::culprit::file_name;
 use crate::report::human;
 use crate::report::layout::{Page, Piece, piece, plain, style, tight};
 use crate::report::model::{Container, Coverage, Process};
+use crate::trend::Verdict;
 
 /// Width of the label column.
 pub(super) const LABEL: usize = 10;
 /// Above this share of the target's CPU the cost is worth a warning.
 const DEAR: f64 = 0.2;
+/// Processes shown one by one.
+const MAX_PROCESSES: usize = 12;
 /// With so little time to the limit it is shown in red.
 const SOON_SECONDS: f64 = 3600.0;
 
@@ -106,8 +109,25 @@ fn container_name(container: &Container) -> String {
 }
 
 fn many_processes(page: &mut Page, view: &View<'_>) {
-    for one in &view.report.processes {
-        let name = format!("{} ({}{})", one.pid, one.comm, state(one));
+    let mut shown: Vec<_> = view.report.processes.iter().collect();
+    if shown.len() > MAX_PROCESSES && !view.verbose {
+        // Those that grow, then those that hold most.
+        shown.sort_by_key(|one| {
+            let grows = one.verdict == Verdict::Growing;
+            (!grows, std::cmp::Reverse(one.outstanding_bytes))
+        });
+    }
+    let limit = if view.verbose {
+        usize::MAX
+    } else {
+        MAX_PROCESSES
+    };
+    let (shown, rest) = shown.split_at(shown.len().min(limit));
+    for one in shown {
+        let name = match one.processes {
+            1 => format!("{} ({}{})", one.pid, one.comm, state(one)),
+            many => format!("{} and others ({many} of {}, ended)", one.pid, one.comm),
+        };
         let mut items = vec![
             vec![piece(style::DIM, "pid "), plain(name)],
             vec![piece(style::DIM, "RSS "), plain(rss(view, one))],
@@ -125,6 +145,15 @@ fn many_processes(page: &mut Page, view: &View<'_>) {
             )]);
         }
         page.items(4, &items);
+    }
+    if !rest.is_empty() {
+        let bytes = rest.iter().map(|one| one.outstanding_bytes).sum();
+        let text = format!(
+            "and {} more with {} outstanding",
+            rest.iter().map(|one| one.processes).sum::<u64>(),
+            view.bytes(bytes)
+        );
+        page.prose(4, &[piece(style::DIM, text)]);
     }
     if view.report.processes.is_empty() {
         label(page, "Processes", &[plain("none")]);

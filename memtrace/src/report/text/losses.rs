@@ -68,6 +68,18 @@ const SENTENCES: &[(&str, &str)] = &[
         "processes the target started: they are not traced",
     ),
     (
+        "processes_skipped",
+        "selected processes that could not be traced",
+    ),
+    (
+        "programs_without_text_table",
+        "programs at once beyond 512: their call paths are told apart by more than code",
+    ),
+    (
+        "processes_ended_unread",
+        "programs over before their mappings could be read: their stacks have no names",
+    ),
+    (
         "contexts_evicted",
         "idle call paths removed from the kernel's table for room",
     ),

@@ -112,6 +112,7 @@ fn process(tgid: u32, uid: u32) -> Process {
         seccomp: crate::target::process::Seccomp::Off,
         rss_bytes: None,
         cpu_time_ns: 0,
+        children_cpu_time_ns: 0,
         namespace_pids: vec![tgid, 7],
         pid_namespace: None,
     }
