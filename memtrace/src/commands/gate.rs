@@ -86,7 +86,7 @@ pub(super) fn deliver(
     Ok(())
 }
 
-/// The outcome for standard error. Why it fails is told also when the rest is not.
+/// The outcome for standard error. What fails, and what could not be judged, is told also when quiet.
 fn told(outcome: &Outcome, quiet: bool) -> Vec<String> {
     let mut lines = Vec::new();
     for finding in outcome.findings.iter().take(MAX_TOLD) {
@@ -101,10 +101,11 @@ fn told(outcome: &Outcome, quiet: bool) -> Vec<String> {
     if more > 0 {
         lines.push(format!("failed: and {more} more"));
     }
+    // A gate that could not judge must not pass in silence.
+    lines.extend(outcome.notes.iter().cloned());
     if quiet {
         return lines;
     }
-    lines.extend(outcome.notes.iter().cloned());
     for used in &outcome.suppressions {
         let count = u64::try_from(used.stacks).unwrap_or(u64::MAX);
         lines.push(match count {

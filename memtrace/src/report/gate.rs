@@ -322,6 +322,15 @@ impl<'a> Judging<'a> {
                 self.outcome.passed.push(option);
             }
         }
+        if self
+            .report
+            .coverage
+            .iter()
+            .all(|one| one.functions.is_empty())
+        {
+            let note = "nothing was traced: there was nothing to probe, so nothing could fail";
+            self.outcome.notes.push(note.to_owned());
+        }
         let intervals = self.report.intervals;
         if intervals.completed < intervals.needed {
             self.outcome.notes.push(format!(

@@ -137,4 +137,7 @@ fn notes() {
     assert_eq!(notes.len(), 3, "{notes:?}");
     assert!(notes[0].contains("leaves 3 stacks out") && notes[1].contains("3 of the 5 intervals"));
     assert!(notes[2].contains("made_up\\u{1b}[1m"), "{notes:?}");
+    report.coverage.clear();
+    let notes = growing(0.0).judge(&report).notes;
+    assert!(notes[0].starts_with("nothing was traced"), "{notes:?}");
 }

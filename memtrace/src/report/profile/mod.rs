@@ -206,17 +206,16 @@ impl Profile {
     pub fn new(report: &Report, series: Series) -> Self {
         let mut usage = series.usage;
         let mut histories = series.stacks.into_iter();
+        // The last image of a pid is the one whose past goes on: ended ones come first.
+        let with_past = |process: &super::model::Process| ProfiledProcess {
+            usage: usage.remove(&process.pid).unwrap_or_default(),
+            ..profiled(process)
+        };
+        let mut processes: Vec<_> = report.processes.iter().rev().map(with_past).collect();
+        processes.reverse();
         Self {
             meta: meta(report),
-            processes: report
-                .processes
-                .iter()
-                .map(|process| ProfiledProcess {
-                    // The last image of a pid is the one whose past goes on.
-                    usage: usage.remove(&process.pid).unwrap_or_default(),
-                    ..profiled(process)
-                })
-                .collect(),
+            processes,
             samples: report
                 .stacks
                 .iter()
@@ -317,3 +316,27 @@ fn sample(stack: &super::model::Stack, history: Vec<Moment>) -> Sample {
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+
+    // Of two images with one pid, the one that lives has the past.
+    #[test]
+    fn past_belongs_to_the_last_image() {
+        let mut report = fixtures::leak();
+        report.processes.push(report.processes[0].clone());
+        let point = UsagePoint {
+            at: 1.0,
+            ..UsagePoint::default()
+        };
+        let series = Series {
+            usage: BTreeMap::from([(1234, vec![point])]),
+            ..Series::default()
+        };
+        let profile = Profile::new(&report, series);
+        let lengths: Vec<_> = profile.processes.iter().map(|p| p.usage.len()).collect();
+        assert_eq!(lengths, [0, 1]);
+    }
+}
