@@ -327,6 +327,51 @@ fn report_with(answer: Answer) -> (Value, String, String) {
     )
 }
 
+/// `--container` takes the beginning of an id, and says so in one line when no container is meant.
+#[test]
+fn chosen_by_id() {
+    require_kernel!();
+    let id = id("dddddddd");
+    let group = Cgroup::new(&format!(
+        "/memtrace-test-{}/docker/{id}",
+        std::process::id()
+    ));
+    let mut target = Target::spawn(&Program::c("oom").build(), &["hold", "1000000"]);
+    group.add(target.pid());
+    let choose = |container: &str| {
+        let options = ["--format", "json", "--interval", "500ms", "--count", "4"];
+        Tracer::start(&mut memtrace(
+            &[&["--container", container], &options[..]].concat(),
+        ))
+    };
+    let mut tracer = choose(&id[..60]);
+    tracer.wait_attached();
+    target.go();
+    target.step("full");
+    let ended = tracer.wait();
+    ended.assert_code(0);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(
+        report["target"],
+        json!({"kind": "container", "value": id[..60]})
+    );
+    let processes = report["processes"].as_array().unwrap();
+    assert_eq!(processes.len(), 1, "{processes:#?}");
+    assert_eq!(processes[0]["pid"], target.pid());
+    assert_eq!(processes[0]["container"]["id"], id);
+    let ended = choose("no-such-container").wait();
+    ended.assert_code(1);
+    assert!(
+        ended
+            .stderr
+            .contains("no running container `no-such-container`"),
+        "{}",
+        ended.stderr
+    );
+    target.go();
+    target.wait();
+}
+
 /// The runtime's names are shown, made harmless.
 #[test]
 fn names_from_a_socket() {

@@ -300,9 +300,9 @@ fn fail_on_growing() {
             "--format",
             "json",
             "--interval",
-            "200ms",
+            "400ms",
             "--count",
-            "12",
+            "14",
             "--fail-on",
             rule,
         ]));

@@ -53,8 +53,11 @@ pub struct Cli {
     #[arg(long, value_name = "PATH", group = "selector", help_heading = "Target")]
     #[arg(conflicts_with = "pid", value_hint = ValueHint::DirPath)]
     pub cgroup: Option<PathBuf>,
-    /// Every process of a container, by the beginning of its id (at least 4 characters)
-    #[arg(long, value_name = "ID", group = "selector", help_heading = "Target")]
+    /// Every process of a running container, by id, name or POD/NAME
+    ///
+    /// The beginning of the id is enough (4 characters or more). Names are known where the runtime's
+    /// socket can be reached; see --runtime-socket.
+    #[arg(long, value_name = "NAME", group = "selector", help_heading = "Target")]
     #[arg(conflicts_with = "pid")]
     pub container: Option<String>,
     /// Every process of the machine but memtrace itself

@@ -11,7 +11,7 @@ attach, how fast it grows, a verdict with its confidence, what tracing costs, an
 Needs root; `memtrace doctor` tells what else.";
 
 pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
-       memtrace [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <ID>|--all
+       memtrace [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
        memtrace top [OPTIONS] --pid <PID>
        memtrace report [OPTIONS] <FILE>
@@ -46,8 +46,8 @@ Examples:
       sudo memtrace --pid 1234 --duration 1m --quiet --older 30s
   A server and its workers, those to come and those that ended, as one:
       sudo memtrace --pid 1234 --follow --group-by process
-  A container, by the beginning of its id:
-      sudo memtrace --container 3f4e7a0c
+  A container, by its name or the beginning of its id:
+      sudo memtrace --container web
   A program from its first allocation to its end; fails a test that leaks:
       sudo memtrace run --fail-on growing -- ./server --port 80
   The same in CI, against the last release, written down for the pull request:

@@ -1,6 +1,9 @@
 //! `memtrace --pid …` and `memtrace run …`: one session from attach to the last report.
 
-use std::time::Instant;
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::Context as _;
 
@@ -23,7 +26,12 @@ use crate::{
         reporter::Reporter,
     },
     session::{Arrived, Launched, Session, SessionOptions, Signals, Taken, Wake},
-    target::family::CustomFunctions,
+    target::{
+        container::{find::find, names::Sockets},
+        family::CustomFunctions,
+        process::ProcFs,
+        select::Selector,
+    },
 };
 
 /// Above this share of the target's CPU time a warning is due, limit or not.
@@ -398,10 +406,20 @@ pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
         sockets: plan.watch.sockets.clone(),
         follow: plan.follow,
         selector: match &plan.target {
-            TargetPlan::Select(selector) => Some(selector.clone()),
+            TargetPlan::Select(selector) => Some(resolved(selector, &plan.watch.sockets)?),
             TargetPlan::Pids(_) | TargetPlan::Run(_) => None,
         },
     })
+}
+
+/// A container may be named as its runtime calls it; from here on its id counts.
+fn resolved(selector: &Selector, sockets: &[PathBuf]) -> anyhow::Result<Selector> {
+    let Selector::Container(query) = selector else {
+        return Ok(selector.clone());
+    };
+    let sockets = Sockets::new(Path::new("/"), sockets);
+    let found = find(&ProcFs::default(), &sockets, query)?;
+    Ok(Selector::Container(found.identity.id))
 }
 
 fn target(plan: &TargetPlan) -> Target {

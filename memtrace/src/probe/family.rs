@@ -93,11 +93,9 @@ impl KernelSide {
 
     /// Visits every target.
     pub fn walk_targets(&self, mut visit: impl FnMut(Tgid, Target)) -> Result<(), ProbeError> {
-        for entry in self.targets.iter() {
-            // One that goes while the table is walked is no error.
-            if let Ok((tgid, target)) = entry {
-                visit(Tgid(tgid), target.0);
-            }
+        // One that goes while the table is walked is no error.
+        for (tgid, target) in self.targets.iter().flatten() {
+            visit(Tgid(tgid), target.0);
         }
         Ok(())
     }

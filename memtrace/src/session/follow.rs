@@ -26,11 +26,7 @@ use crate::{
     id::{Fingerprint, SpaceId, Tgid},
     ledger::{Row, Totals},
     report::model::ProcessState,
-    target::{
-        container::Identity,
-        maps::Mapping,
-        select::{self, Selector},
-    },
+    target::{container::Identity, maps::Mapping, select::Selector},
 };
 
 /// Ended processes that are waited for before the tables are read: one walk serves many.
@@ -161,7 +157,7 @@ impl Follow {
     /// The mappings of all processes of a family with these of one of them: a word that is code in
     /// any of them counts as code in all.
     pub fn with_others<'a>(&'a mut self, family: SpaceId, own: &'a [Mapping]) -> &'a [Mapping] {
-        if !self.members.get(&family).is_some_and(|many| *many > 1) {
+        if self.members.get(&family).is_none_or(|many| *many <= 1) {
             // Alone: what it unmapped is forgotten.
             if let Some(slot) = self.slots.get_mut(&family) {
                 slot.mappings.clear();
@@ -248,8 +244,6 @@ impl Session {
             image.exe = process.exe_text();
             image.rss = process.rss_bytes;
             image.comm = process.comm;
-            image.container_id =
-                select::cgroups(&self.proc, tgid).and_then(|text| select::container_id(&text));
             image.container = Identity::of_process(&self.proc, tgid);
             image.memory = limits::read(&self.proc, Path::new("/"), tgid);
         }
@@ -284,8 +278,8 @@ impl Session {
                 if begun.image.comm.is_empty() {
                     begun.image.comm = comm.unwrap_or_default();
                 }
-                if begun.image.container_id.is_none() {
-                    begun.image.container_id = traced.image.container_id;
+                if begun.image.container.is_none() {
+                    begun.image.container = traced.image.container;
                     begun.image.memory = traced.image.memory;
                 }
             }
@@ -486,20 +480,19 @@ impl Session {
     /// The sum that an ended process belongs to: that of its program in its container.
     fn sum_for(&mut self, ended: &Ended) -> SpaceId {
         let of = &ended.image;
-        let alike =
-            |sum: &&mut Sum| sum.image.exe == of.exe && sum.image.container_id == of.container_id;
+        let alike = |sum: &&mut Sum| sum.image.exe == of.exe && sum.image.container == of.container;
         if let Some(sum) = self.follow.sums.iter_mut().find(alike) {
             sum.image.processes += of.processes;
             return sum.image.space;
         }
-        if self.follow.sums.len() >= MAX_SUMS {
-            if let Some(last) = self.follow.sums.last_mut() {
-                OTHERS.clone_into(&mut last.image.exe);
-                OTHERS.clone_into(&mut last.image.comm);
-                last.image.container_id = None;
-                last.image.processes += of.processes;
-                return last.image.space;
-            }
+        if self.follow.sums.len() >= MAX_SUMS
+            && let Some(last) = self.follow.sums.last_mut()
+        {
+            OTHERS.clone_into(&mut last.image.exe);
+            OTHERS.clone_into(&mut last.image.comm);
+            last.image.container = None;
+            last.image.processes += of.processes;
+            return last.image.space;
         }
         self.follow.sums_made += 1;
         let space = SpaceId(SUMS | self.follow.sums_made);

@@ -17,7 +17,6 @@ use crate::{
     target::{
         container::Identity,
         process::{ProcFs, Process, ProcessError},
-        select,
     },
     unwind::ModuleMapping,
 };
@@ -44,7 +43,6 @@ pub(super) struct Image {
     pub family: SpaceId,
     /// How many processes this stands for: more than one in a sum of ended ones.
     pub processes: u64,
-    pub container_id: Option<String>,
     pub comm: String,
     pub exe: String,
     pub rss_at_attach: Option<u64>,
@@ -93,7 +91,6 @@ impl Image {
             space,
             family,
             processes: 1,
-            container_id: None,
             comm: String::new(),
             exe: "(unknown)".to_owned(),
             rss_at_attach: None,
@@ -223,8 +220,6 @@ impl Session {
             space,
             family: space,
             processes: 1,
-            container_id: select::cgroups(&self.proc, tgid)
-                .and_then(|text| select::container_id(&text)),
             comm: process.comm.clone(),
             exe: process.exe_text(),
             rss_at_attach: process.rss_bytes,

@@ -233,7 +233,10 @@ impl Session {
             .map(|(image, _)| {
                 let owner = Owner {
                     program: image.exe.clone(),
-                    container: image.container_id.clone(),
+                    container: image
+                        .container
+                        .as_ref()
+                        .map(|container| container.id.clone()),
                 };
                 (image.space, (image.tgid, owner))
             })

@@ -5,11 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::{Session, SessionError};
 use crate::{
     id::Tgid,
-    target::{
-        maps::Maps,
-        process::ProcessError,
-        select::{NoNames, Selector},
-    },
+    target::{maps::Maps, process::ProcessError, select::Selector},
 };
 
 /// The C library's file on most systems.
@@ -118,7 +114,7 @@ impl Session {
 
     fn is_selected(&self, tgid: Tgid) -> bool {
         let selector = self.options.selector.as_ref();
-        selector.is_some_and(|selector| selector.matches(&self.proc, tgid, &NoNames))
+        selector.is_some_and(|selector| selector.matches(&self.proc, tgid))
     }
 
     /// Looks at every process of the machine for those that are selected and not traced.

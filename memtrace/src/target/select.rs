@@ -4,17 +4,13 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::process::ProcFs;
+use super::{container::Identity, process::ProcFs};
 use crate::id::Tgid;
 
 /// Bytes of a process's name that the kernel keeps.
 const COMM_BYTES: usize = 15;
 /// More than the kernel ever writes to `/proc/PID/cgroup`.
 const FILE_CAP: u64 = 64 * 1024;
-/// Shortest container id prefix that is taken for one; shorter ones are names.
-const MIN_ID_PREFIX: usize = 4;
-/// Hexadecimal digits of a container id.
-const ID_DIGITS: usize = 64;
 
 /// Which processes are traced, those that begin later too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,26 +19,10 @@ pub enum Selector {
     Comm(String),
     /// Those in a cgroup or below it: a directory of the cgroup file system, or the cgroup's own path.
     Cgroup(PathBuf),
-    /// Those of a container, by the beginning of its id or by its name.
+    /// Those of a container, by the beginning of its id.
     Container(String),
     /// All.
     All,
-}
-
-/// Finds a container's id by its name: what a runtime's socket knows and cgroup paths do not.
-pub trait ContainerNames {
-    /// Ids of the containers that are called so; none when nobody knows.
-    fn ids(&self, name: &str) -> Vec<String>;
-}
-
-/// Knows no names: only ids select.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoNames;
-
-impl ContainerNames for NoNames {
-    fn ids(&self, _name: &str) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 impl Selector {
@@ -78,7 +58,7 @@ impl Selector {
 
     /// Whether a process is meant. One that cannot be read is not.
     #[must_use]
-    pub fn matches(&self, proc: &ProcFs, tgid: Tgid, names: &dyn ContainerNames) -> bool {
+    pub fn matches(&self, proc: &ProcFs, tgid: Tgid) -> bool {
         match self {
             Self::All => true,
             Self::Comm(name) => read(&proc.process(tgid).join("comm")).is_some_and(|comm| {
@@ -87,13 +67,8 @@ impl Selector {
             Self::Cgroup(path) => {
                 cgroups(proc, tgid).is_some_and(|text| in_cgroup(&text, &path.to_string_lossy()))
             }
-            Self::Container(wanted) => cgroups(proc, tgid).is_some_and(|text| {
-                let ids = names.ids(wanted);
-                container_id(&text).is_some_and(|id| {
-                    (wanted.len() >= MIN_ID_PREFIX && id.starts_with(wanted.as_str()))
-                        || ids.contains(&id)
-                })
-            }),
+            Self::Container(wanted) => Identity::of_process(proc, tgid)
+                .is_some_and(|container| container.id.starts_with(wanted.as_str())),
         }
     }
 }
@@ -157,23 +132,6 @@ fn is_below(path: &str, wanted: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The id of the container that a process with these cgroups is in: the innermost part of a path
-/// that ends in 64 hexadecimal digits (`docker-ID.scope`, `libpod-ID`, `ID`).
-#[must_use]
-pub fn container_id(text: &str) -> Option<String> {
-    lines(text)
-        .flat_map(|(_, path)| path.rsplit('/').filter_map(id_in))
-        .next()
-        .map(str::to_owned)
-}
-
-fn id_in(part: &str) -> Option<&str> {
-    let part = part.strip_suffix(".scope").unwrap_or(part);
-    let id = part.rsplit(['-', ':']).next()?;
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    (id.len() == ID_DIGITS && id.bytes().all(hex)).then_some(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,7 +151,7 @@ mod tests {
 
     fn matches(selector: &Selector, comm: &str, cgroup: &str) -> bool {
         let (_dir, proc) = tree(comm, cgroup);
-        selector.matches(&proc, Tgid(7), &NoNames)
+        selector.matches(&proc, Tgid(7))
     }
 
     /// Names are compared whole, as far as the kernel keeps them.
@@ -247,34 +205,18 @@ mod tests {
             format!("/libpod_parent/libpod-{ID}"),
         ] {
             let text = format!("3:memory:{path}\n0::/\n");
-            assert_eq!(container_id(&text).as_deref(), Some(ID), "{path}");
-            assert!(matches(&Selector::Container("3f4e7a0c".into()), "x", &text));
+            let wanted = Selector::Container("3f4e7a0c".into());
+            assert!(matches(&wanted, "x", &text), "{path}");
             assert!(!matches(&Selector::Container("4e7a".into()), "x", &text));
-            assert!(!matches(&Selector::Container("3".into()), "x", &text));
         }
-        assert_eq!(container_id("0::/user.slice/session-3.scope\n"), None);
-    }
-
-    /// Names come from whoever knows them.
-    #[test]
-    fn by_container_name() {
-        struct Web;
-        impl ContainerNames for Web {
-            fn ids(&self, name: &str) -> Vec<String> {
-                (name == "web").then(|| ID.to_owned()).into_iter().collect()
-            }
-        }
-        let (_dir, proc) = tree("x", &format!("0::/docker/{ID}\n"));
-        assert!(Selector::Container("web".into()).matches(&proc, Tgid(7), &Web));
-        assert!(!Selector::Container("db".into()).matches(&proc, Tgid(7), &Web));
     }
 
     /// A process that is gone, or whose files are rubbish, is none that is meant.
     #[test]
     fn hostile() {
         let (_dir, proc) = tree("x", "rubbish\n:\n::\n5:memory\n");
-        assert!(!Selector::Cgroup("/a".into()).matches(&proc, Tgid(7), &NoNames));
-        assert!(!Selector::Container("abcd".into()).matches(&proc, Tgid(7), &NoNames));
-        assert!(!Selector::Comm("x".into()).matches(&proc, Tgid(8), &NoNames));
+        assert!(!Selector::Cgroup("/a".into()).matches(&proc, Tgid(7)));
+        assert!(!Selector::Container("abcd".into()).matches(&proc, Tgid(7)));
+        assert!(!Selector::Comm("x".into()).matches(&proc, Tgid(8)));
     }
 }

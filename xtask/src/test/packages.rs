@@ -9,7 +9,6 @@ pub const TESTS: &[&str] = &[
     "libc6-dbg",
     "binutils",
     "musl-tools",
-    "golang-go",
     "libjemalloc2",
     "libtcmalloc-minimal4",
     "libmimalloc2.0",
