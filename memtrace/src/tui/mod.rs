@@ -1,7 +1,7 @@
 //! The terminal UI of `memtrace top`: processes, containers and stacks to sort, filter and open.
 //!
-//! [`state`] is what is on the screen and how a message changes it, [`view`] draws it: both pure.
-//! [`terminal`] takes the terminal over and gives it back, whatever ends the program. [`screen`]
+//! `state` is what is on the screen and how a message changes it, `view` draws it: both pure.
+//! `terminal` takes the terminal over and gives it back, whatever ends the program. `screen`
 //! runs them on a thread of their own: a terminal that does not take what is written to it never
 //! keeps the session from reading what the kernel sends.
 //!

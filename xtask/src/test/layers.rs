@@ -38,7 +38,7 @@ const OWNED: &[Owned] = &[
     },
     Owned {
         word: "prost",
-        owners: &["report"],
+        owners: &["report", "target"],
     },
     Owned {
         word: "axum",

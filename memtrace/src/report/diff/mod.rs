@@ -2,7 +2,7 @@
 //!
 //! Stacks are matched by what they are, not where: by the functions on them and the objects these
 //! are in, so that another build, another address layout and another machine compare
-//! ([`mod@key`]).
+//! (`key`).
 
 mod key;
 mod text;
