@@ -22,6 +22,16 @@ pub struct Report {
     pub stacks: Vec<Stack>,
     #[serde(default)]
     pub not_shown: NotShown,
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+}
+
+/// A named moment.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the reference documents the fields")]
+pub struct Mark {
+    pub name: String,
+    pub at: String,
 }
 
 /// One object with probes, or without and the reason.

@@ -102,6 +102,93 @@ fn live_is_what_is_read_back() {
     assert!(named.iter().all(placed), "{named:?}");
 }
 
+/// A mark is told by the next report of a live session, is in its recording at that moment, and names
+/// it for report and diff; without a session marking fails in one line.
+#[test]
+fn mark_in_a_live_session() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let mut target = Target::spawn(&Program::c("live").build(), &["leak"]);
+    let pid = target.pid();
+    // An interval that never ends: every report but the last is a mark's.
+    let mut tracer = Tracer::attach_stream(pid, &["--interval", "1h", "--record", recorded.path()]);
+    let socket = PathBuf::from(format!("/run/memtrace/{}.sock", tracer.pid()));
+    assert!(socket.exists());
+    let first = stdout(&["mark", "before"]);
+    assert!(first.starts_with("marked \"before\" in "), "{first}");
+    let before = tracer.report_where("a mark", |report| !report.marks.is_empty());
+    assert_eq!(before.marks[0].name, "before");
+    target.go();
+    // Marked again until the leak has begun: of one name the latest counts.
+    let after = loop {
+        stdout(&["mark", "cycle 5"]);
+        let report = tracer.report_where("a mark", |report| {
+            report.marks.iter().any(|mark| mark.name == "cycle 5")
+        });
+        if report.heap_stacks(pid).any(|stack| {
+            let is = |frame: &memtrace_tests::Frame| frame.name() == "leak";
+            stack.frames.iter().any(is)
+        }) {
+            break report;
+        }
+    };
+    // It is recorded when the command has come back, while the session goes on.
+    let read = |mark| {
+        Report::parse(&stdout(&[
+            "report",
+            recorded.path(),
+            "--at",
+            mark,
+            "--format",
+            "json",
+        ]))
+    };
+    let (old, new) = (read("before"), read("cycle 5"));
+    assert_eq!(old.duration_seconds, before.duration_seconds);
+    assert_eq!(new.duration_seconds, after.duration_seconds);
+    assert_eq!(new.marks[0].at, after.marks[0].at);
+    assert_eq!(leak(&new, pid, "leak"), leak(&after, pid, "leak"));
+    let text = stdout(&["report", recorded.path(), "--at", "cycle 5"]);
+    assert!(text.contains("cycle 5, set at "), "{text}");
+    let diff = stdout(&[
+        "diff",
+        recorded.path(),
+        "--from",
+        "before",
+        "--to",
+        "cycle 5",
+        "--format",
+        "json",
+    ]);
+    let diff: serde_json::Value = serde_json::from_str(&diff).expect("JSON");
+    let functions = diff["functions"].as_array().expect("a list");
+    let gained = functions.iter().find(|one| one["function"] == "leak");
+    let held = leak(&after, pid, "leak").0;
+    assert_eq!(gained.expect("leak")["gained_bytes"], held);
+    let last = tracer.finish();
+    assert_eq!(last.marks.len(), 0, "each is told once");
+    assert!(!socket.exists());
+    target.assert_unharmed();
+    let long = run(&["mark", &"x".repeat(201)]);
+    assert_eq!(long.status.code(), Some(2));
+    // Other tests may trace at the same time: a mount of its own has no session.
+    let script = format!(
+        "mount -t tmpfs none /run && exec {} mark lonely",
+        memtrace_tests::memtrace_bin().display()
+    );
+    let lonely = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .expect("unshare starts");
+    let error = String::from_utf8_lossy(&lonely.stderr).into_owned();
+    assert_eq!(lonely.status.code(), Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(
+        error.contains("no session of memtrace is running"),
+        "{error}"
+    );
+}
+
 /// A recorder that is killed leaves all but the interval it was writing, and a later reader needs
 /// nothing but the files.
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::help;
+use super::mark::MarkArgs;
 use super::recordings::{DiffArgs, RecordArgs, ReportArgs};
 use super::units;
 use super::values::{self, CustomFunction, FailOn, Percent, RingBytes, Top};
@@ -103,6 +104,13 @@ pub enum Command {
     /// functions, so that two builds of a program and two machines compare. Needs no privileges.
     #[command(after_help = help::DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// Name this moment in every running session and its recording
+    ///
+    /// The end of a test cycle, a deployment. Each session of this machine takes a report at once;
+    /// `report --at NAME` and `diff FILE --from NAME --to NAME` then find it in a recording. Tells
+    /// in how many sessions the mark was set; fails when there is none.
+    #[command(after_help = help::MARK_EXAMPLES)]
+    Mark(MarkArgs),
     /// Tell what this machine can do, what is missing and how to mend it
     ///
     /// Looks at the kernel, privileges, BTF and security settings. With --pid also at that
@@ -120,7 +128,7 @@ pub enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// The page of this command; memtrace's own when left out
-        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "report", "diff", "doctor", "completions", "man"])]
+        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "report", "diff", "mark", "doctor", "completions", "man"])]
         command: Option<String>,
     },
 }

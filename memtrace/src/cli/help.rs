@@ -16,6 +16,7 @@ pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace top [OPTIONS] --pid <PID>
        memtrace report [OPTIONS] <FILE>
        memtrace diff [OPTIONS] <BEFORE> [AFTER]
+       memtrace mark <NAME>
        memtrace doctor [--pid <PID>]";
 
 pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>";
@@ -100,6 +101,12 @@ Examples:
   memtrace diff old.memtrace new.memtrace            two builds
   memtrace diff leak.memtrace --from 10m --to 20m    two moments of one
   memtrace diff old.memtrace new.memtrace --fail-on growth:1MiB";
+
+pub(super) const MARK_EXAMPLES: &str = "\
+Examples:
+  sudo memtrace mark 'cycle 5'
+  memtrace report soak.memtrace --at 'cycle 5'
+  memtrace diff soak.memtrace --from 'cycle 1' --to 'cycle 5'";
 
 pub(super) const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -29,6 +29,8 @@ pub enum Plan {
     Report(Box<ReportPlan>),
     /// Compare recordings.
     Diff(DiffPlan),
+    /// Name this moment in running sessions.
+    Mark(String),
     /// Look at the machine.
     Doctor(DoctorPlan),
     /// Print a completion script.

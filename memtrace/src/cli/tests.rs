@@ -271,6 +271,25 @@ fn empty_values() {
     }
 }
 
+// A mark's name is checked before anything is sent, and blanks around it go.
+#[test]
+fn marks() {
+    let parsed = |name: &str| parse(["memtrace", "mark", name]);
+    let Ok(Plan::Mark(name)) = parsed(" cycle 5 ") else {
+        panic!("refused")
+    };
+    assert_eq!(name, "cycle 5");
+    for (name, why) in [
+        ("", "it is empty"),
+        ("a\nb", "control characters"),
+        (&"x".repeat(201), "longer than 200 bytes"),
+    ] {
+        let stop = parsed(name).unwrap_err();
+        assert_eq!(stop.exit, Exit::Usage);
+        assert!(stop.text.contains(why), "{}", stop.text);
+    }
+}
+
 // With no arguments the three most common commands are shown, and it is still a wrong call.
 #[test]
 fn no_arguments() {
@@ -288,6 +307,7 @@ fn helps() {
         ("help_doctor", "doctor -h"),
         ("help_completions", "completions -h"),
         ("help_man", "man -h"),
+        ("help_mark", "mark -h"),
     ] {
         let text = help(words);
         for line in text.lines() {

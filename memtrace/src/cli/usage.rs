@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::plan::{MIN_INTERVAL, VERDICT_INTERVALS};
 use super::units::show_duration;
+use crate::session::marks::NameError;
 
 /// Arguments that are each valid but make no sense together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +60,9 @@ pub enum UsageError {
         /// Whole intervals in the session.
         intervals: u64,
     },
+    /// A name that marks nothing.
+    #[error("the mark's name: {0}; write it like `memtrace mark 'cycle 5'`")]
+    Mark(NameError),
     /// `--record-max-size` that holds nothing.
     #[error("--record-max-size: a recording needs at least 1 MiB")]
     RecordTooSmall,

@@ -4,6 +4,7 @@ mod diff;
 mod doctor;
 mod gate;
 mod libraries;
+mod mark;
 mod report;
 mod root;
 mod top;
@@ -23,6 +24,7 @@ pub fn run(plan: Plan) -> Exit {
         Plan::Top(plan) => top::top(&plan),
         Plan::Report(plan) => report::report(&plan),
         Plan::Diff(plan) => diff::compare(&plan),
+        Plan::Mark(name) => mark::mark(&name),
         Plan::Doctor(plan) => doctor::doctor(&plan),
         Plan::Completions(shell) => print(|out| cli::completions(shell, out)),
         Plan::Man(subcommand) => print(|out| cli::man(subcommand.as_deref(), out)),

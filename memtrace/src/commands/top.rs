@@ -43,6 +43,7 @@ pub(super) fn top(plan: &TopPlan) -> anyhow::Result<Exit> {
             }
         }
     }
+    session.listen_for_marks();
     let screen = Screen::open(tui::Options {
         color: terminal::color(plan.trace.output.color),
         snapshot: plan.snapshot.clone(),
@@ -126,6 +127,7 @@ impl Live<'_> {
                 }
                 Wake::Signal(signal) => self.signalled(signal),
                 Wake::Incident => self.incidents(),
+                Wake::Mark => self.report(false)?,
                 Wake::Bell => self.asked(),
                 Wake::AllEnded => return Ok("all traced processes have ended"),
             }
@@ -152,6 +154,10 @@ impl Live<'_> {
             },
             points,
         });
+        for mark in &taken.report.marks {
+            self.screen.notice(format!("mark: {}", mark.name));
+        }
+        self.session.marks_told();
         self.screen.show(Moment {
             report: taken.report,
             stacks: stacks.collect(),

@@ -140,6 +140,10 @@ impl Tracing<'_> {
                 }
                 Wake::Signal(signal) => self.signalled(signal),
                 Wake::Incident => self.incidents()?,
+                Wake::Mark => {
+                    self.report(false, self.plan.output.wants_every_report())?;
+                    self.notices();
+                }
                 Wake::AllEnded => break,
                 Wake::Bell => {}
             }
@@ -168,6 +172,7 @@ impl Tracing<'_> {
                 }
             }
         }
+        self.session.listen_for_marks();
         if !self.is_quiet() {
             eprintln!("memtrace: tracing {}", self.what());
             if self.session.shares_probes() {
@@ -273,6 +278,7 @@ impl Tracing<'_> {
             let series = self.series(&taken);
             let delivery = self.reporter.report_with(&taken.report, series)?;
             self.stop |= delivery == Delivery::ReaderGone;
+            self.session.marks_told();
         }
         Ok(())
     }

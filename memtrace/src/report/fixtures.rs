@@ -143,6 +143,7 @@ fn report(stacks: Vec<Stack>) -> Report {
         groups: Vec::new(),
         stacks,
         not_shown: NotShown::default(),
+        marks: Vec::new(),
     }
 }
 

@@ -93,6 +93,10 @@ mod tests {
             image: None,
             ..Container::default()
         });
+        report.marks = vec![Mark {
+            name: String::new(),
+            at: String::new(),
+        }];
         group::apply(&mut report, GroupBy::Function, None);
         let mut names = Vec::new();
         fields(&serde_json::to_value(&report).unwrap(), &mut names);

@@ -47,6 +47,18 @@ pub struct Report {
     pub stacks: Vec<Stack>,
     /// Stacks known but not shown, and what they hold together.
     pub not_shown: NotShown,
+    /// Moments that somebody named since the report before, in their order.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+}
+
+/// A named moment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Mark {
+    /// As it was given.
+    pub name: String,
+    /// When, RFC 3339.
+    pub at: String,
 }
 
 /// A word that reports have as a constant. (Under its own name, because serde would borrow a `&str`

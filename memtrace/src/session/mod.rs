@@ -18,6 +18,7 @@ mod launch;
 pub(crate) mod limits;
 mod losses;
 mod mappings;
+pub mod marks;
 mod oom;
 mod overhead;
 mod process;
@@ -33,7 +34,7 @@ mod usage;
 
 use std::{
     collections::HashSet,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -53,7 +54,7 @@ use crate::{
         calibrate,
     },
     record::Recorder,
-    report::model::{Filters, Target},
+    report::model::{Filters, Mark, Target},
     stream::{Event, Stream},
     symbolize::Symbolizer,
     target::{
@@ -147,6 +148,8 @@ pub enum Wake {
     Bell,
     /// An OOM kill or the crossing of a threshold waits to be told.
     Incident,
+    /// Somebody names this moment: the report that is due now has the mark.
+    Mark,
 }
 
 /// A running session.
@@ -200,8 +203,10 @@ pub struct Session {
     probes_refused: u64,
     /// Gets every report.
     recorder: Option<Recorder>,
-    /// Marks that the next report is to carry.
-    new_marks: Vec<String>,
+    /// Where marks come from.
+    mark_socket: Option<marks::MarkSocket>,
+    /// Marks that no shown report has told.
+    untold_marks: Vec<Mark>,
     /// When the tables were read last, since the start.
     observed_at: Duration,
 }
@@ -216,6 +221,13 @@ fn raise_file_limit() {
     };
     // Without it there is room for fewer probes, which is said when it is too little.
     let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// What can be read beside what the kernel sends.
+#[derive(Clone, Copy, Default)]
+struct Rings {
+    bell: bool,
+    mark: bool,
 }
 
 /// What happened to a process, in its order.
@@ -326,7 +338,8 @@ impl Session {
             probes_moved: 0,
             probes_refused: 0,
             recorder: None,
-            new_marks: Vec::new(),
+            mark_socket: None,
+            untold_marks: Vec::new(),
             observed_at: Duration::ZERO,
         };
         // What the calibration sent.
@@ -351,7 +364,7 @@ impl Session {
         signals: &mut Signals,
         bell: Option<BorrowedFd<'_>>,
     ) -> Result<Wake, SessionError> {
-        let mut rings = false;
+        let mut rings = Rings::default();
         loop {
             let more = self.handle_events()?;
             self.refresh_due()?;
@@ -360,7 +373,7 @@ impl Session {
             if let Some(signal) = signals.take() {
                 return Ok(Wake::Signal(signal));
             }
-            if rings {
+            if rings.bell {
                 return Ok(Wake::Bell);
             }
             let is_over = self.is_over();
@@ -374,26 +387,31 @@ impl Session {
             if now >= until {
                 return Ok(Wake::Time);
             }
+            if rings.mark {
+                return Ok(Wake::Mark);
+            }
             let due = self.next_deadline(until).saturating_duration_since(now);
             // With more to read only a look: a busy target must not keep the user waiting.
             let time = if more { Duration::ZERO } else { due };
-            if !more || bell.is_some() {
+            if !more || bell.is_some() || self.mark_socket.is_some() {
                 rings = self.poll(time, signals, bell)?;
             }
         }
     }
 
-    /// Sleeps until something can be read, or for `time`; whether it is the bell.
+    /// Sleeps until something can be read, or for `time`; what rings.
     fn poll(
         &self,
         time: Duration,
         signals: &Signals,
         bell: Option<BorrowedFd<'_>>,
-    ) -> Result<bool, SessionError> {
-        let is_bell = bell.is_some();
+    ) -> Result<Rings, SessionError> {
+        let (has_bell, has_marks) = (bell.is_some(), self.mark_socket.is_some());
         let bell = bell.unwrap_or(signals.as_fd());
+        let marks = self.mark_socket.as_ref().map(AsFd::as_fd);
         let mut fds = vec![
             PollFd::from_borrowed_fd(bell, PollFlags::IN),
+            PollFd::from_borrowed_fd(marks.unwrap_or(signals.as_fd()), PollFlags::IN),
             PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
         ];
@@ -408,8 +426,14 @@ impl Session {
             tv_nsec: i64::from(time.subsec_nanos()),
         };
         match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) => Ok(is_bell && fds.first().is_some_and(|fd| !fd.revents().is_empty())),
-            Err(rustix::io::Errno::INTR) => Ok(false),
+            Ok(_) => {
+                let rings = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+                Ok(Rings {
+                    bell: has_bell && rings(0),
+                    mark: has_marks && rings(1),
+                })
+            }
+            Err(rustix::io::Errno::INTR) => Ok(Rings::default()),
             Err(errno) => Err(SessionError::System {
                 what: "poll",
                 source: errno.into(),

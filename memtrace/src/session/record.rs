@@ -1,13 +1,17 @@
 //! What a session hands to its recording, and how it goes on without one.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use super::{Session, reporting::Judged};
+use super::{
+    Session,
+    marks::{self, Asked, MarkSocket},
+    reporting::Judged,
+};
 use crate::{
     id::{SpaceId, StackId, Tgid},
     ledger::StackAccount,
     record::{Interval, Observed, RecordError, Recorder, StackKey},
-    report::model::{Frame, Owner, Report},
+    report::model::{Frame, Mark, Owner, Report},
 };
 
 use std::collections::HashMap;
@@ -20,6 +24,44 @@ impl Session {
     /// Records every report from now on.
     pub fn start_recording(&mut self, recorder: Recorder) {
         self.recorder = Some(recorder);
+    }
+
+    /// Listens for marks from now on. Without a place to listen there are none, which is said.
+    pub fn listen_for_marks(&mut self) {
+        match MarkSocket::listen(Path::new(marks::DIRECTORY)) {
+            Ok(socket) => self.mark_socket = Some(socket),
+            Err(error) => self.notices.push(format!(
+                "`memtrace mark` cannot reach this session: {error}"
+            )),
+        }
+    }
+
+    /// The marks of the last report were shown: later reports need not tell them.
+    pub fn marks_told(&mut self) {
+        self.untold_marks.clear();
+    }
+
+    /// Records a report with the marks that came, tells who set them, and leaves in the report all
+    /// that nobody was shown yet.
+    pub(super) fn keep_report(
+        &mut self,
+        report: &mut Report,
+        observed: &[Observed],
+        asked: &[Asked],
+    ) {
+        let at = report.taken_at.clone();
+        let new = asked.iter().map(|one| Mark {
+            name: one.name.clone(),
+            at: at.clone(),
+        });
+        report.marks = new.collect();
+        self.record(report, observed);
+        if let Some(socket) = &self.mark_socket {
+            socket.confirm(asked);
+        }
+        // Bounded by what the socket takes in one session.
+        self.untold_marks.append(&mut report.marks);
+        report.marks.clone_from(&self.untold_marks);
     }
 
     /// Ends the recording, if there still is one.
@@ -68,13 +110,13 @@ impl Session {
     }
 
     /// Records a report. A recording that cannot be written ends; tracing goes on.
-    pub(super) fn record(&mut self, report: &mut Report, observed: &[Observed]) {
+    fn record(&mut self, report: &mut Report, observed: &[Observed]) {
         let Some(mut recorder) = self.recorder.take() else {
             return;
         };
         let frames = self.frames_for(&recorder, report, observed);
         let spaces: Vec<u64> = self.images().map(|(image, _)| image.space.0).collect();
-        let marks = std::mem::take(&mut self.new_marks);
+        let marks: Vec<String> = report.marks.iter().map(|mark| mark.name.clone()).collect();
         let interval = Interval {
             at: self.observed_at,
             spaces: &spaces,

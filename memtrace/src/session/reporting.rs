@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::Duration};
 
 use memtrace_common::{Counter, ONE_OBJECT};
 
-use super::{Session, SessionError, limits, losses, overhead::Hits, process::Image};
+use super::{
+    Session, SessionError, limits, losses, marks::MarkSocket, overhead::Hits, process::Image,
+};
 use crate::{
     cli::plan::VERDICT_INTERVALS,
     id::{SpaceId, StackId, Tgid},
@@ -60,6 +62,8 @@ impl Session {
     /// Takes a report: at most `top` stacks by outstanding bytes. `last` makes sure that ages are
     /// as of now.
     pub fn report(&mut self, top: Option<usize>, last: bool) -> Result<Taken, SessionError> {
+        let asked = self.mark_socket.as_mut().map(MarkSocket::take);
+        let asked = asked.unwrap_or_default();
         while self.handle_events()? {}
         self.catch_up()?;
         self.rescan()?;
@@ -160,8 +164,9 @@ impl Session {
             groups: Vec::new(),
             stacks,
             not_shown,
+            marks: Vec::new(),
         };
-        self.record(&mut report, &observed);
+        self.keep_report(&mut report, &observed, &asked);
         Ok(Taken { report, keys })
     }
 

@@ -1,6 +1,6 @@
 //! The lines between the answer and the stacks: memory, limit, cost, what is covered.
 
-use super::headline::state;
+use super::headline::{state, time_of_day};
 use super::{View, verdict_style, verdict_word};
 use crate::report::culprit::file_name;
 use crate::report::human;
@@ -14,6 +14,8 @@ pub(super) const LABEL: usize = 10;
 const DEAR: f64 = 0.2;
 /// Processes shown one by one.
 const MAX_PROCESSES: usize = 12;
+/// Marks shown one by one.
+const MAX_MARKS: usize = 8;
 /// With so little time to the limit it is shown in red.
 const SOON_SECONDS: f64 = 3600.0;
 
@@ -26,6 +28,23 @@ pub(super) fn write(page: &mut Page, view: &View<'_>) {
     sampling(page, view);
     overhead(page, view);
     coverage(page, view);
+    marks(page, view);
+}
+
+/// The moments that were named since the report before, the latest when there are many.
+fn marks(page: &mut Page, view: &View<'_>) {
+    let marks = &view.report.marks;
+    let before = marks.len().saturating_sub(MAX_MARKS);
+    if before > 0 {
+        label(page, "Mark", &[plain(format!("{before} earlier ones"))]);
+    }
+    for mark in marks.iter().skip(before) {
+        let mut pieces = vec![piece(style::BOLD, mark.name.clone())];
+        if let Some(time) = time_of_day(&mark.at) {
+            pieces.push(plain(format!(", set at {}", tight(time))));
+        }
+        label(page, "Mark", &pieces);
+    }
 }
 
 fn label(page: &mut Page, name: &str, pieces: &[Piece]) {

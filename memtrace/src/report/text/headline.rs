@@ -66,7 +66,7 @@ pub(super) fn state(process: &Process) -> &'static str {
 }
 
 /// `03:04:35 UTC` of an RFC 3339 time.
-fn time_of_day(time: &str) -> Option<String> {
+pub(super) fn time_of_day(time: &str) -> Option<String> {
     let clock = time.split_once('T')?.1.get(..8)?;
     let zone = if time.ends_with('Z') { " UTC" } else { "" };
     let is_clock = clock

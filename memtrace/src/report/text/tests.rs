@@ -31,6 +31,24 @@ fn leak() {
     }
 }
 
+// Marks are told with their time, of many the latest; a time that is none is left out.
+#[test]
+fn marks() {
+    let mut report = fixtures::leak();
+    let mark = |n: u32| Mark {
+        name: format!("cycle {n}"),
+        at: format!("2026-01-02T03:04:{:02}.5Z", n * 5),
+    };
+    report.marks = (1..=11).map(mark).collect();
+    report.marks[10].at = "soon".to_owned();
+    let text = render(&report, at(80));
+    let told: Vec<_> = text.lines().filter(|line| line.contains("Mark ")).collect();
+    assert_eq!(told.len(), 9, "{text}");
+    assert_eq!(told[0].trim(), "Mark      3 earlier ones");
+    assert_eq!(told[1].trim(), "Mark      cycle 4, set at 03:04:20 UTC");
+    assert_eq!(told[8].trim(), "Mark      cycle 11");
+}
+
 // The same in colour: the text between the escapes is the same.
 #[test]
 fn leak_in_color() {
