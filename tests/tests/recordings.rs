@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use memtrace_tests::{Program, Report, Target, Tracer, memtrace, require_kernel};
+use memtrace_tests::{Cgroup, Program, Report, Target, Tracer, memtrace, require_kernel};
 
 /// Runs a command of memtrace to its end.
 #[track_caller]
@@ -187,6 +187,68 @@ fn mark_in_a_live_session() {
         error.contains("no session of memtrace is running"),
         "{error}"
     );
+}
+
+/// A real OOM kill reads back from the recording as it was written to its file, byte for byte.
+#[test]
+fn oom_kill_reads_back() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let group = Cgroup::own("recorded");
+    group.limit(64 << 20);
+    let mut leaky = Target::spawn(&Program::c("oom").build(), &["leak", "1048576", "20"]);
+    group.add(leaky.pid());
+    let directory = recorded.directory.path().join("incidents");
+    let mut tracer = Tracer::attach_with(
+        leaky.pid(),
+        &[
+            "--incidents",
+            directory.to_str().expect("text"),
+            "--record",
+            recorded.path(),
+            "--threshold",
+            "50",
+        ],
+    );
+    leaky.go();
+    assert!(!leaky.wait().status.success());
+    tracer.wait().assert_code(0);
+    let list = stdout(&["incidents", recorded.path(), "--format", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    let kinds: Vec<_> = list
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| &one["kind"])
+        .collect();
+    assert_eq!(kinds, ["threshold", "oom-kill"]);
+    let mut files: Vec<_> = std::fs::read_dir(&directory)
+        .expect("made")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    files.sort();
+    assert_eq!(files.len(), 2);
+    for (number, file) in ["1", "2"].iter().zip(files) {
+        let written = std::fs::read_to_string(file).expect("a file");
+        assert_eq!(
+            stdout(&["incidents", recorded.path(), number, "--format", "json"]),
+            written
+        );
+    }
+    let text = stdout(&["incidents", recorded.path()]);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(
+        text.contains("OOM KILL") && text.contains("MEMORY AT 50%"),
+        "{text}"
+    );
+    let whole = stdout(&["incidents", recorded.path(), "2"]);
+    assert!(
+        whole.contains("leak_page_cache") && whole.contains(group.path()),
+        "{whole}"
+    );
+    let none = run(&["incidents", recorded.path(), "3"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("has no incident 3"));
 }
 
 /// A recorder that is killed leaves all but the interval it was writing, and a later reader needs

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::help;
+use super::incidents::IncidentsArgs;
 use super::mark::MarkArgs;
 use super::recordings::{DiffArgs, RecordArgs, ReportArgs};
 use super::units;
@@ -104,6 +105,12 @@ pub enum Command {
     /// functions, so that two builds of a program and two machines compare. Needs no privileges.
     #[command(after_help = help::DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// Read OOM kills and crossed thresholds from a recording
+    ///
+    /// Lists them; with a number shows one whole, as it was told: victims, limit, and the stacks
+    /// that held the memory. Needs no privileges.
+    #[command(after_help = help::INCIDENTS_EXAMPLES)]
+    Incidents(IncidentsArgs),
     /// Name this moment in every running session and its recording
     ///
     /// The end of a test cycle, a deployment. Each session of this machine takes a report at once;
@@ -128,7 +135,7 @@ pub enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// The page of this command; memtrace's own when left out
-        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "report", "diff", "mark", "doctor", "completions", "man"])]
+        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "report", "diff", "incidents", "mark", "doctor", "completions", "man"])]
         command: Option<String>,
     },
 }

@@ -34,6 +34,7 @@ impl Cli {
             Some(Command::Top(top)) => top.plan(),
             Some(Command::Report(report)) => report.plan(),
             Some(Command::Diff(diff)) => Ok(diff.plan()),
+            Some(Command::Incidents(incidents)) => Ok(incidents.plan()),
             Some(Command::Mark(mark)) => mark.plan(),
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),

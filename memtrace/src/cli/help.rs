@@ -16,6 +16,7 @@ pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace top [OPTIONS] --pid <PID>
        memtrace report [OPTIONS] <FILE>
        memtrace diff [OPTIONS] <BEFORE> [AFTER]
+       memtrace incidents [OPTIONS] <FILE> [N]
        memtrace mark <NAME>
        memtrace doctor [--pid <PID>]";
 
@@ -101,6 +102,12 @@ Examples:
   memtrace diff old.memtrace new.memtrace            two builds
   memtrace diff leak.memtrace --from 10m --to 20m    two moments of one
   memtrace diff old.memtrace new.memtrace --fail-on growth:1MiB";
+
+pub(super) const INCIDENTS_EXAMPLES: &str = "\
+Examples:
+  memtrace incidents leak.memtrace
+  memtrace incidents leak.memtrace 1
+  memtrace incidents leak.memtrace 1 --format json";
 
 pub(super) const MARK_EXAMPLES: &str = "\
 Examples:

@@ -7,6 +7,7 @@ mod check;
 mod check_top;
 pub mod exit;
 mod help;
+pub mod incidents;
 pub mod mark;
 pub mod plan;
 pub mod recordings;

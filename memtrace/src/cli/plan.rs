@@ -7,6 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::incidents::IncidentsPlan;
 use super::recordings::{DiffPlan, RecordPlan, ReportPlan};
 use super::values::{CustomFunction, FailOn, Percent, RingBytes, Top};
 use crate::id::Tgid;
@@ -29,6 +30,8 @@ pub enum Plan {
     Report(Box<ReportPlan>),
     /// Compare recordings.
     Diff(DiffPlan),
+    /// Read incidents from a recording.
+    Incidents(IncidentsPlan),
     /// Name this moment in running sessions.
     Mark(String),
     /// Look at the machine.

@@ -3,6 +3,7 @@
 mod diff;
 mod doctor;
 mod gate;
+mod incidents;
 mod libraries;
 mod mark;
 mod report;
@@ -24,6 +25,7 @@ pub fn run(plan: Plan) -> Exit {
         Plan::Top(plan) => top::top(&plan),
         Plan::Report(plan) => report::report(&plan),
         Plan::Diff(plan) => diff::compare(&plan),
+        Plan::Incidents(plan) => incidents::incidents(&plan),
         Plan::Mark(name) => mark::mark(&name),
         Plan::Doctor(plan) => doctor::doctor(&plan),
         Plan::Completions(shell) => print(|out| cli::completions(shell, out)),

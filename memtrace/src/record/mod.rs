@@ -9,6 +9,7 @@
 
 mod encode;
 mod error;
+mod incidents;
 mod names;
 mod open;
 mod read;
@@ -19,6 +20,7 @@ mod write;
 
 pub use encode::{Observed, StackKey};
 pub use error::RecordError;
+pub use incidents::Numbered;
 pub use read::{Moment, Read, Recording};
 pub use retention::Retention;
 pub use when::When;

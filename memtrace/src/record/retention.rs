@@ -130,8 +130,8 @@ fn drop_before(db: &Connection, until: i64) -> rusqlite::Result<()> {
         };
         db.prepare_cached("DELETE FROM marks WHERE interval = ?")?
             .execute([gone.id])?;
-        db.prepare_cached("UPDATE incidents SET interval = ?2 WHERE interval = ?1")?
-            .execute([gone.id, next.id])?;
+        db.prepare_cached("DELETE FROM incidents WHERE interval = ?")?
+            .execute([gone.id])?;
         merge(db, gone, next)?;
     }
     Ok(())

@@ -324,6 +324,49 @@ fn retention() {
     }
 }
 
+fn incident_json(incident: &crate::report::incident::Incident) -> String {
+    serde_json::to_string(incident).unwrap()
+}
+
+// Incidents are listed in their order and read back with the report of their moment, byte for byte; they
+// go when they are too old.
+#[test]
+fn incidents() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    let retention = Retention {
+        max_age: Duration::from_secs(300),
+        ..Retention::default()
+    };
+    let mut recorder = Recorder::create(&path, retention).unwrap();
+    let mut told = Vec::new();
+    for (n, made) in one_leak(700, 1).iter().enumerate() {
+        write(&mut recorder, made);
+        if matches!(n, 10 | 600 | 690) {
+            let mut incident = crate::report::incident::tests::kill();
+            incident.at = format!("2026-11-21T14:05:{n:03}Z");
+            incident.report = Some(made.report.clone());
+            recorder.keep_incident(&incident).unwrap();
+            told.push(incident);
+        }
+    }
+    recorder.finish("then").unwrap();
+    let recording = Recording::open(&path).unwrap();
+    let listed = recording.incidents().unwrap();
+    let numbers: Vec<_> = listed.iter().map(|one| one.number).collect();
+    assert_eq!(numbers, [2, 3]);
+    for one in listed {
+        let told = &told[usize::try_from(one.number).unwrap() - 1];
+        assert_eq!(
+            incident_json(&one.incident),
+            incident_json(&told.without_report())
+        );
+        let read = recording.incident(one.number).unwrap().unwrap();
+        assert_eq!(incident_json(&read), incident_json(told));
+    }
+    assert!(recording.incident(1).unwrap().is_none());
+}
+
 // A second writer, and a file that is there, are refused by name and stay as they are.
 #[test]
 fn refused() {

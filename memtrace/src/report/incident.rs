@@ -8,18 +8,18 @@ mod file;
 mod text;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use file::{Directory, IncidentError};
 pub use text::lines;
 
 use super::{
     culprit,
-    model::{Container, Report, Stack},
+    model::{Container, Report, Stack, Word, fixed},
 };
 use crate::{target::cgroup::Pressure, trend::Verdict};
 
@@ -31,12 +31,14 @@ const SUSPECT_SHARE: f64 = 0.1;
 const SUSPECTS: usize = 3;
 
 /// One incident.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Incident {
     /// Always [`SCHEMA`].
-    pub schema: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub schema: Word,
     /// memtrace's version.
-    pub tool_version: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub tool_version: Word,
     /// Host name.
     pub host: String,
     /// When it happened, RFC 3339.
@@ -61,12 +63,45 @@ pub struct Incident {
     pub suspects: Vec<Suspect>,
     /// What could not be found out, for people.
     pub notes: Vec<String>,
-    /// All of the report, as of that moment.
-    pub report: Report,
+    /// All of the report, as of that moment; left out in a list, and when a recording has it no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
+}
+
+impl Incident {
+    /// The process that it is first of all about.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let victim = self.victims.first().map(|victim| victim.pid);
+        victim.or_else(|| self.processes.first().map(|process| process.pid))
+    }
+
+    /// The same for a list or a recording, which has the report already.
+    #[must_use]
+    pub fn without_report(&self) -> Self {
+        // Not cloned to be dropped: it holds a hundred stacks.
+        Self {
+            schema: self.schema,
+            tool_version: self.tool_version,
+            host: self.host.clone(),
+            at: self.at.clone(),
+            seconds_since_start: self.seconds_since_start,
+            kind: self.kind,
+            container: self.container.clone(),
+            cgroup: self.cgroup.clone(),
+            threshold: self.threshold,
+            trigger: self.trigger.clone(),
+            victims: self.victims.clone(),
+            processes: self.processes.clone(),
+            suspects: self.suspects.clone(),
+            notes: self.notes.clone(),
+            report: None,
+        }
+    }
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// The kernel killed for memory.
@@ -87,7 +122,7 @@ impl Kind {
 }
 
 /// A memory cgroup at that moment.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Cgroup {
     /// As in /proc/PID/cgroup.
     pub path: String,
@@ -110,7 +145,7 @@ pub struct Cgroup {
 }
 
 /// A crossing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Threshold {
     /// The threshold, in percent of the limit.
     pub percent: u8,
@@ -121,7 +156,7 @@ pub struct Threshold {
 }
 
 /// The process whose allocation failed.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Trigger {
     /// Thread group id.
     pub pid: u32,
@@ -138,7 +173,7 @@ pub struct Trigger {
 }
 
 /// A killed process.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Victim {
     /// Thread group id.
     pub pid: u32,
@@ -162,7 +197,7 @@ pub struct Victim {
 }
 
 /// What the kernel says of a victim; what it does not say is null.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Figures {
     /// Address space.
     pub total_vm_bytes: Option<u64>,
@@ -197,7 +232,7 @@ impl Figures {
 }
 
 /// A traced process in the cgroup.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Holder {
     /// Thread group id.
     pub pid: u32,
@@ -214,7 +249,7 @@ pub struct Holder {
 }
 
 /// A place that holds much of a process's memory.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Suspect {
     /// Process.
     pub pid: u32,
@@ -227,7 +262,8 @@ pub struct Suspect {
     /// Object.
     pub module: Option<String>,
     /// heap, region or fault.
-    pub probe: &'static str,
+    #[serde(deserialize_with = "fixed")]
+    pub probe: Word,
     /// Bytes outstanding.
     pub outstanding_bytes: u64,
     /// Of what the cgroup's traced processes hold, 0 to 1.

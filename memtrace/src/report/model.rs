@@ -398,7 +398,7 @@ const MAX_FIXED: usize = 256;
 
 /// A word that reports have as a constant. Those read back are kept for the life of the process,
 /// each once, so that reading many reports needs no more memory than reading one.
-fn fixed<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+pub(super) fn fixed<'de, D: Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
     use std::sync::{Mutex, PoisonError};
     static WORDS: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
     let word = String::deserialize(from)?;

@@ -61,6 +61,7 @@ impl Session {
     }
 
     fn keep(&mut self, incident: Incident) {
+        self.recording(|recorder| recorder.keep_incident(&incident));
         if self.incidents.waiting.len() >= MAX_WAITING {
             self.incidents.dropped += 1;
         } else {
@@ -160,7 +161,7 @@ impl Session {
             processes: holders(&report, pids),
             suspects: suspects(&report, pids),
             notes: Vec::new(),
-            report,
+            report: Some(report),
         }
     }
 

@@ -64,6 +64,23 @@ impl Session {
         report.marks.clone_from(&self.untold_marks);
     }
 
+    /// Does something with the recording, if there is one. One that cannot be written ends; tracing
+    /// goes on.
+    pub(super) fn recording(
+        &mut self,
+        write: impl FnOnce(&mut Recorder) -> Result<(), RecordError>,
+    ) {
+        let Some(mut recorder) = self.recorder.take() else {
+            return;
+        };
+        match write(&mut recorder) {
+            Ok(()) => self.recorder = Some(recorder),
+            Err(error) => self.notices.push(format!(
+                "recording ended, tracing goes on: {error}; what was recorded before can be read"
+            )),
+        }
+    }
+
     /// Ends the recording, if there still is one.
     ///
     /// # Errors
@@ -111,7 +128,7 @@ impl Session {
 
     /// Records a report. A recording that cannot be written ends; tracing goes on.
     fn record(&mut self, report: &mut Report, observed: &[Observed]) {
-        let Some(mut recorder) = self.recorder.take() else {
+        let Some(recorder) = self.recorder.take() else {
             return;
         };
         let frames = self.frames_for(&recorder, report, observed);
@@ -124,12 +141,8 @@ impl Session {
             frames,
             marks: &marks,
         };
-        match recorder.interval(report, interval) {
-            Ok(()) => self.recorder = Some(recorder),
-            Err(error) => self.notices.push(format!(
-                "recording ended, tracing goes on: {error}; what was recorded before can be read"
-            )),
-        }
+        self.recorder = Some(recorder);
+        self.recording(|recorder| recorder.interval(report, interval));
     }
 
     /// The frames that the recording lacks. The report has named its own already.

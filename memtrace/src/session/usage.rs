@@ -1,7 +1,7 @@
 //! Watching usage against the limits of the traced processes' groups.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -18,6 +18,10 @@ const FASTEST: Duration = Duration::from_millis(50);
 const FIRST: Duration = Duration::from_millis(250);
 /// Which groups are limited changes seldom, and finding out takes a file for each one above.
 const REFRESH: Duration = Duration::from_secs(5);
+
+/// Limits of one session whose thresholds are recorded: a recording must not grow with groups that
+/// come and go. Crossings are recorded whatever their number.
+const MAX_RECORDED: usize = 1024;
 
 /// A limit that was neared.
 #[derive(Clone, Debug)]
@@ -43,6 +47,8 @@ pub(super) struct Usage {
     refresh_at: Instant,
     /// Processes when the groups were found.
     processes: usize,
+    /// Groups and limits whose thresholds are recorded.
+    recorded: HashSet<(String, u64)>,
 }
 
 impl Usage {
@@ -52,6 +58,7 @@ impl Usage {
             watched: Vec::new(),
             refresh_at: Instant::now(),
             processes: 0,
+            recorded: HashSet::new(),
         }
     }
 
@@ -83,6 +90,24 @@ impl Usage {
             });
             self.watched.push(found);
         }
+    }
+
+    /// Thresholds that were not recorded yet: what of, and how many bytes they are.
+    fn new_thresholds(&mut self) -> Vec<(String, u64)> {
+        let mut new = Vec::new();
+        for group in self.watched.iter().map(|one| &one.group) {
+            let Some(limit) = group.limit() else { continue };
+            let known = (group.path().to_owned(), limit);
+            if self.recorded.len() >= MAX_RECORDED || !self.recorded.insert(known) {
+                continue;
+            }
+            new.extend(self.thresholds.as_slice().iter().map(|percent| {
+                let bytes = u128::from(limit) * u128::from(*percent) / 100;
+                let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+                (format!("{percent}% of {}", group.path()), bytes)
+            }));
+        }
+        new
     }
 
     fn look(&mut self, now: Instant) -> Vec<Crossing> {
@@ -142,6 +167,9 @@ impl Session {
             self.usage.follow(groups, now);
             self.usage.refresh_at = now + REFRESH;
             self.usage.processes = self.traced.len();
+            for (name, bytes) in self.usage.new_thresholds() {
+                self.recording(|recorder| recorder.threshold(&name, bytes));
+            }
         }
         self.usage.look(now)
     }
@@ -221,6 +249,24 @@ mod tests {
         write(root.path(), "memory.current", "990\n");
         write(root.path(), "memory.stat", "inactive_file 500\n");
         assert!(usage.look(Instant::now()).is_empty());
+    }
+
+    /// Thresholds are recorded once for each limit of a group.
+    #[test]
+    fn recorded_once() {
+        let root = tempfile::tempdir().unwrap();
+        let mut usage = usage(root.path());
+        let new = |usage: &mut Usage| usage.new_thresholds();
+        let of = |bytes: [u64; 3]| -> Vec<_> {
+            let percents = [75, 85, 90].into_iter().zip(bytes);
+            percents
+                .map(|(n, bytes)| (format!("{n}% of /app"), bytes))
+                .collect()
+        };
+        assert_eq!(new(&mut usage), of([750, 850, 900]));
+        assert_eq!(new(&mut usage), []);
+        write(root.path(), "memory.max", "2000\n");
+        assert_eq!(new(&mut usage), of([1500, 1700, 1800]));
     }
 
     /// A group that was removed, or lost its limit, tells nothing.

@@ -89,12 +89,8 @@ impl Directory {
             "{}{fraction}Z",
             clock.trim_end_matches('Z').replace(':', "-")
         );
-        let pid = incident
-            .victims
-            .first()
-            .map(|victim| victim.pid)
-            .or_else(|| incident.processes.first().map(|process| process.pid));
-        let stem = format!("{time}-{}-{}", incident.kind.name(), pid.unwrap_or(0));
+        let pid = incident.pid().unwrap_or(0);
+        let stem = format!("{time}-{}-{pid}", incident.kind.name());
         let name = |number: u32| match number {
             0 => self.path.join(format!("{stem}.json")),
             number => self.path.join(format!("{stem}-{number}.json")),

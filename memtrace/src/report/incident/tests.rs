@@ -15,7 +15,7 @@ fn container() -> Container {
 }
 
 /// A kill whose trigger was another process.
-fn kill() -> Incident {
+pub(crate) fn kill() -> Incident {
     let report = fixtures::leak();
     let victim = Victim {
         pid: 1234,
@@ -56,7 +56,7 @@ fn kill() -> Incident {
         processes: Vec::new(),
         suspects: suspects(&report, &[1234]),
         notes: vec!["which limit was met is inferred".to_owned()],
-        report,
+        report: Some(report),
     }
 }
 

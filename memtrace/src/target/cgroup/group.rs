@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::read;
 
@@ -85,7 +85,7 @@ pub struct Effective {
 }
 
 /// Waiting for memory (PSI), in percent of the time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Pressure {
     /// Some task waited, over the last 10 s.
     pub some_avg10: f64,
