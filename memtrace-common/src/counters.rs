@@ -77,6 +77,14 @@ counters! {
     SteppedReturnHits = 22 "stepped_return_hits" Work,
     /// Processes that were traced from their fork on.
     ForksFollowed = 30 "forks_followed" Work,
+    /// System calls that changed mappings.
+    RegionHits = 40 "region_hits" Work,
+    /// A change of mappings found no room in the ring buffer: regions may be shown that are gone.
+    RegionEventLost = 41 "region_events_lost" LostFree,
+    /// Page faults.
+    FaultHits = 42 "fault_hits" Work,
+    /// A page fault found no room in the ring buffer: its page stands under no stack.
+    FaultEventLost = 43 "fault_events_lost" LostAttribution,
 }
 
 /// Room in the COUNTERS map.

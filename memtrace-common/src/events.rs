@@ -1,6 +1,6 @@
 //! Records in the ring buffer. Each begins with an [`EventHeader`].
 
-use crate::STACK_COPY_BYTES;
+use crate::{MAX_CALLS, STACK_COPY_BYTES};
 
 /// What follows an [`EventHeader`].
 #[repr(u32)]
@@ -16,6 +16,10 @@ pub enum EventKind {
     Fork = 4,
     /// [`MappingEvent`]: an executable mapping was made or asked for.
     Mapping = 5,
+    /// [`RegionEvent`]: a system call changed the mappings.
+    Region = 6,
+    /// [`FaultEvent`]: a page was touched for the first time.
+    Fault = 7,
     /// [`LifecycleEvent`]: the last thread of a traced process ended, or it became a program that
     /// is not traced.
     Ended = 10,
@@ -65,8 +69,92 @@ pub struct ContextHeader {
     pub lr: u64,
     /// Valid bytes of the copy.
     pub stack_len: u32,
-    /// A [`crate::Function`].
+    /// A [`crate::Function`], or a [`RegionCall`] or [`FAULT`] above [`OTHER_PROBES`].
     pub function: u32,
+    /// Calls in flight whose return address may be a return probe's trampoline (R26): the stack
+    /// pointer at entry and where the call really returns to; 0 where there is none.
+    pub pending: [[u64; 2]; MAX_CALLS],
+}
+
+/// Added to what is in [`ContextHeader::function`] when that is no [`crate::Function`].
+pub const OTHER_PROBES: u32 = 100;
+/// What a context is of that belongs to page faults.
+pub const FAULT: u32 = 20;
+
+/// A system call that changes mappings.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RegionCall {
+    /// `mmap(address, length, prot, flags, fd)`
+    Mmap = 1,
+    /// `munmap(address, length)`
+    Munmap = 2,
+    /// `mremap(old, old_length, new_length, flags, new)`
+    Mremap = 3,
+    /// `brk(address)`
+    Brk = 4,
+    /// `madvise(address, length, advice)`
+    Madvise = 5,
+    /// `mprotect(address, length, prot)`
+    Mprotect = 6,
+}
+
+impl RegionCall {
+    /// By its number.
+    #[must_use]
+    pub const fn of(number: u32) -> Option<Self> {
+        Some(match number {
+            1 => Self::Mmap,
+            2 => Self::Munmap,
+            3 => Self::Mremap,
+            4 => Self::Brk,
+            5 => Self::Madvise,
+            6 => Self::Mprotect,
+            _ => return None,
+        })
+    }
+}
+
+/// The call was made by an allocator, for itself (R20).
+pub const IN_ALLOCATOR: u32 = 1;
+
+/// A system call that succeeded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionEvent {
+    /// Common head; the time is that of the return.
+    pub header: EventHeader,
+    /// Monotonic nanoseconds of the entry.
+    pub entered_ns: u64,
+    /// Fingerprint of the call path; 0 when it was not asked for.
+    pub context: u64,
+    /// What the call returned.
+    pub result: u64,
+    /// Its first five arguments.
+    pub arguments: [u64; 5],
+    /// A [`RegionCall`].
+    pub call: u32,
+    /// [`IN_ALLOCATOR`] or 0.
+    pub flags: u32,
+}
+
+/// The page was there, and written to against its protection (copy on write).
+pub const FAULT_PRESENT: u64 = 1;
+/// It was written to.
+pub const FAULT_WRITE: u64 = 2;
+
+/// A page fault.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultEvent {
+    /// Common head.
+    pub header: EventHeader,
+    /// The address touched.
+    pub address: u64,
+    /// Fingerprint of the call path.
+    pub context: u64,
+    /// [`FAULT_PRESENT`], [`FAULT_WRITE`].
+    pub flags: u64,
 }
 
 /// Fork, exec or exit.
@@ -115,7 +203,9 @@ pub struct OomEvent {
 pub const MAX_EVENT_BYTES: usize = size_of::<ContextHeader>() + STACK_COPY_BYTES;
 
 const _: () = assert!(size_of::<EventHeader>() == 32);
-const _: () = assert!(size_of::<ContextHeader>() == 96);
+const _: () = assert!(size_of::<ContextHeader>() == 96 + 16 * MAX_CALLS);
+const _: () = assert!(size_of::<RegionEvent>() == 104);
+const _: () = assert!(size_of::<FaultEvent>() == 56);
 const _: () = assert!(size_of::<LifecycleEvent>() == 48);
 const _: () = assert!(size_of::<MappingEvent>() == 40);
 const _: () = assert!(size_of::<OomEvent>() == 48 + OOM_RECORD_BYTES);

@@ -204,6 +204,8 @@ pub struct Settings {
     pub min_size: u64,
     /// Blocks larger than this are not recorded.
     pub max_size: u64,
+    /// 1 when the call paths of mapping system calls are wanted, else 0.
+    pub regions: u64,
 }
 
 const _: () = assert!(size_of::<LiveKey>() == 16);
@@ -214,4 +216,4 @@ const _: () = assert!(size_of::<Target>() == 40);
 const _: () = assert!(size_of::<TextTable>() == 8 + 4 * TEXT_SLOTS);
 const _: () = assert!(size_of::<Sampling>() == 8 + 8 * MAX_SAMPLING_EPOCHS);
 const _: () = assert!(size_of::<Selection>() == 24);
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 24);

@@ -12,7 +12,10 @@ pub mod thread;
 pub mod weight;
 
 pub use counters::{COUNTERS, Counter};
-pub use events::{ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent, OomEvent};
+pub use events::{
+    ContextHeader, EventHeader, EventKind, FaultEvent, LifecycleEvent, MappingEvent, OomEvent,
+    RegionCall, RegionEvent,
+};
 pub use heap::{
     Context, ContextKey, Function, LiveKey, LiveValue, NO_SLOT, Sampling, Selection, Settings,
     THREADS_UNKNOWN, Target, TextTable,
@@ -41,6 +44,14 @@ pub const WIDE_NEVER: u32 = 2;
 /// Calls in flight that are kept for one thread. Real nesting is at most four deep
 /// (`reallocarray` → `realloc` → `malloc` → `mmap`).
 pub const MAX_CALLS: usize = 8;
+/// The bits of a fingerprint that say which probe it is of.
+pub const PROBE_BITS: u64 = 3 << 61;
+/// A fingerprint of an allocator call.
+pub const HEAP_FINGERPRINT: u64 = 0;
+/// A fingerprint of a system call that changes mappings.
+pub const REGION_FINGERPRINT: u64 = 1 << 61;
+/// A fingerprint of a page fault.
+pub const FAULT_FINGERPRINT: u64 = 2 << 61;
 /// Sampling rates one session can go through; the last one stays.
 pub const MAX_SAMPLING_EPOCHS: usize = 64;
 

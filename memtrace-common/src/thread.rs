@@ -33,6 +33,8 @@ pub struct Call {
     pub inner_address: u64,
     /// Its size.
     pub inner_size: u64,
+    /// Where it returns to, before a return probe puts its trampoline there (R26); 0 when unknown.
+    pub return_to: u64,
     /// A [`crate::Function`].
     pub function: u32,
     /// [`RECORD`], [`TAKEN`], and the sampling epoch above [`EPOCH_SHIFT`].
@@ -76,6 +78,12 @@ pub struct Thread {
     pub sample_epoch: u64,
     /// The address freed last: `operator delete` and the `free` it calls are one free (R9).
     pub last_freed: u64,
+    /// When the system call in flight was entered.
+    pub entered_ns: u64,
+    /// Which that is: a [`crate::RegionCall`], 0 for none.
+    pub system_call: u32,
+    /// 1 while a program reads the user's memory: a fault that this causes is none of the program's.
+    pub reading: u32,
     /// The calls, outermost first.
     pub calls: [Call; MAX_CALLS],
     /// Window of the user stack being hashed. Not on the program's stack (too small) and not per
@@ -83,6 +91,6 @@ pub struct Thread {
     pub window: [u64; WINDOW_WORDS],
 }
 
-const _: () = assert!(size_of::<Call>() == 88);
+const _: () = assert!(size_of::<Call>() == 96);
 
-const _: () = assert!(size_of::<Thread>() == 40 + 48 + 88 * MAX_CALLS + FINGERPRINT_BYTES);
+const _: () = assert!(size_of::<Thread>() == 40 + 64 + 96 * MAX_CALLS + FINGERPRINT_BYTES);

@@ -15,8 +15,8 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     Context, ContextHeader, ContextKey, Counter, EventHeader, EventKind, FINGERPRINT_BYTES,
-    Function, NO_SLOT, STACK_COPY_BYTES, TEXT_SLOTS, TextTable, WIDE_ALWAYS, WIDE_BYTES,
-    WIDE_CHECK, WIDE_SLOTS,
+    Function, HEAP_FINGERPRINT, MAX_CALLS, NO_SLOT, PROBE_BITS, STACK_COPY_BYTES, TEXT_SLOTS,
+    TextTable, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK, WIDE_SLOTS,
     events::MAX_EVENT_BYTES,
     heap::FOLLOW_FORK,
     thread::{Call, Thread, WINDOW_WORDS},
@@ -25,7 +25,7 @@ use memtrace_common::{
 use crate::{
     account::new_context,
     maps::{CONTEXTS, CONTINUE, EVENTS, KNOWN, SLOTS, TEXT, TEXT_GENERATION, WIDE, count},
-    registers::{Registers, registers},
+    registers::{Place, RETURN_POPS, Registers, registers},
     selection,
     thread::{self, call_at},
 };
@@ -45,12 +45,16 @@ const MAX_CHECK_DISTANCE: u64 = 256;
 #[inline(always)]
 pub fn fingerprint(ctx: &ProbeContext, thread: &mut Thread, call: &mut Call, function: Function) {
     let regs = registers(ctx);
-    let narrow = finish(hash_narrow(
-        thread,
-        regs.sp(),
-        mix(function as u64 + 1, regs.lr()),
-    ));
+    let narrow = finish(
+        hash_narrow(thread, regs.sp(), mix(function as u64 + 1, regs.lr())),
+        HEAP_FINGERPRINT,
+    );
     call.context = narrow;
+    call.return_to = if RETURN_POPS == 0 {
+        regs.lr()
+    } else {
+        thread.window[0]
+    };
     let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
     if wide != WIDE_ALWAYS {
         let key = ContextKey {
@@ -85,10 +89,10 @@ fn mix(hash: u64, word: u64) -> u64 {
     product ^ (product >> 32)
 }
 
-/// 0 is kept for "unattributed".
+/// 0 is kept for "unattributed"; `probe` is one of the `*_FINGERPRINT` constants.
 #[inline(always)]
-fn finish(hash: u64) -> u64 {
-    hash | 1 << 63
+fn finish(hash: u64, probe: u64) -> u64 {
+    hash & !PROBE_BITS | 1 << 63 | probe
 }
 
 /// Reads one window of user stack into the thread's buffer; false when it is not all there.
@@ -258,8 +262,40 @@ pub fn deep(ctx: &ProbeContext) {
     }
     // SAFETY: a pointer into this thread's own state.
     let call = unsafe { &mut *call_at(thread, thread.depth - 1) };
-    let narrow = call.context;
-    let wide_hash = hash_wide(thread, call.sp);
+    let place = Place::of(registers(ctx));
+    call.context = settle(thread, &place, place.sp, call.context, call.function);
+}
+
+/// The context of a place that is not a function's entry, made known if it is new. `what` tells
+/// apart what the probe stands for, `probe` is one of the `*_FINGERPRINT` constants. The windows
+/// begin at `from`: the stack pointer, or the first page above it that is there.
+#[inline(always)]
+pub fn of_place(thread: &mut Thread, place: &Place, from: u64, what: u32, probe: u64) -> u64 {
+    let seed = mix(u64::from(what) + 1, place.lr);
+    let narrow = finish(hash_narrow(thread, from, mix(seed, place.ip)), probe);
+    let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
+    if wide != WIDE_ALWAYS {
+        let key = ContextKey {
+            space: thread.space,
+            fingerprint: narrow,
+        };
+        if let Some(context) = CONTEXTS.get_ptr_mut(key) {
+            // SAFETY: a map value; the count is a hint, a lost update does no harm.
+            let context = unsafe { &mut *context };
+            context.hits += 1;
+            let due = context.hits >= context.next_check && wide == WIDE_CHECK;
+            if !due && context.copy_wanted == 0 {
+                return narrow;
+            }
+        }
+    }
+    settle(thread, place, from, narrow, what)
+}
+
+/// The fingerprint to count under, after a look at the wide window; 0 when the table is full.
+#[inline(always)]
+fn settle(thread: &mut Thread, place: &Place, from: u64, narrow: u64, function: u32) -> u64 {
+    let wide_hash = hash_wide(thread, from);
     let slot = wide_slot(narrow);
     let wide = WIDE.get(slot).copied().unwrap_or(WIDE_CHECK);
     let key = ContextKey {
@@ -268,14 +304,13 @@ pub fn deep(ctx: &ProbeContext) {
     };
     let widened = ContextKey {
         space: thread.space,
-        fingerprint: finish(mix(narrow, wide_hash)),
+        fingerprint: finish(mix(narrow, wide_hash), narrow & PROBE_BITS),
     };
     let mut chosen = if wide == WIDE_ALWAYS { widened } else { key };
     let image = thread.image;
     let Some(mut context) = find_or_create(chosen, image, wide_hash) else {
         // Counted as unattributed, and freed from there: this context may find room later.
-        call.context = 0;
-        return;
+        return 0;
     };
     if wide == WIDE_CHECK {
         schedule_check(context);
@@ -284,20 +319,20 @@ pub fn deep(ctx: &ProbeContext) {
             count(Counter::AmbiguousContexts, 1);
             chosen = widened;
             let Some(other) = find_or_create(chosen, image, wide_hash) else {
-                return;
+                return narrow;
             };
             context = other;
         }
     }
-    call.context = chosen.fingerprint;
     if context.copy_wanted != 0 {
-        if send_copy(ctx, thread, chosen.fingerprint, narrow, call.function) {
+        if send_copy(thread, place, chosen.fingerprint, narrow, function) {
             context.copy_wanted = 0;
             remember(image, chosen.fingerprint, wide_hash);
         } else {
             count(Counter::StackCopyLost, 1);
         }
     }
+    chosen.fingerprint
 }
 
 #[inline(always)]
@@ -368,8 +403,8 @@ fn schedule_check(context: &mut Context) {
 /// Sends registers and stack to user space; false when the ring buffer has no room.
 #[inline(always)]
 fn send_copy(
-    ctx: &ProbeContext,
-    thread: &Thread,
+    thread: &mut Thread,
+    place: &Place,
     fingerprint: u64,
     narrow: u64,
     function: u32,
@@ -377,34 +412,44 @@ fn send_copy(
     let Some(mut record) = EVENTS.reserve_bytes(MAX_EVENT_BYTES, 0) else {
         return false;
     };
-    let regs = registers(ctx);
-    let sp = regs.sp();
     let base = record.as_mut_ptr();
     // SAFETY: the record is MAX_EVENT_BYTES long: the header's size plus STACK_COPY_BYTES.
-    let stack_len = copy_stack(unsafe { base.add(size_of::<ContextHeader>()) }, sp);
+    let stack_len = copy_stack(unsafe { base.add(size_of::<ContextHeader>()) }, place.sp);
     let id = bpf_get_current_pid_tgid();
-    let header = ContextHeader {
-        header: EventHeader {
-            kind: EventKind::Context as u32,
-            tgid: (id >> 32) as u32,
-            tid: id as u32,
-            pad: 0,
-            space: thread.space,
-            // SAFETY: a helper without arguments.
-            time_ns: unsafe { bpf_ktime_get_ns() },
-        },
-        image: thread.image,
-        fingerprint,
-        narrow,
-        ip: regs.ip(),
-        sp,
-        fp: regs.fp(),
-        lr: regs.lr(),
-        stack_len,
-        function,
+    let header: *mut ContextHeader = base.cast();
+    let common = EventHeader {
+        kind: EventKind::Context as u32,
+        tgid: (id >> 32) as u32,
+        tid: id as u32,
+        pad: 0,
+        space: thread.space,
+        // SAFETY: a helper without arguments.
+        time_ns: unsafe { bpf_ktime_get_ns() },
     };
-    // SAFETY: the record begins with room for the header, 8-byte aligned.
-    unsafe { core::ptr::write(base.cast(), header) };
+    // SAFETY: the record begins with room for the header, 8-byte aligned. Field by field: the whole
+    // has no room on the program's stack.
+    unsafe {
+        (*header).header = common;
+        (*header).image = thread.image;
+        (*header).fingerprint = fingerprint;
+        (*header).narrow = narrow;
+        (*header).ip = place.ip;
+        (*header).sp = place.sp;
+        (*header).fp = place.fp;
+        (*header).lr = place.lr;
+        (*header).stack_len = stack_len;
+        (*header).function = function;
+    }
+    for index in 0..MAX_CALLS {
+        let call = &thread.calls[index];
+        let known = u64::from((index as u32) < thread.depth);
+        // SAFETY: as above; volatile, or it becomes a loop of bytes.
+        unsafe {
+            let slot: *mut u64 = (&raw mut (*header).pending[index]).cast();
+            core::ptr::write_volatile(slot, call.sp * known);
+            core::ptr::write_volatile(slot.add(1), call.return_to * known);
+        }
+    }
     record.submit(0);
     count(Counter::StackCopies, 1);
     true

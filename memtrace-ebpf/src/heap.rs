@@ -13,7 +13,7 @@ use crate::{
     account, context,
     maps::count,
     registers::{RETURN_POPS, Registers, argument, registers, return_address, untagged},
-    sampling,
+    sampling, settings,
     thread::{self, Vanished, drop_vanished, is_trampoline},
 };
 
@@ -64,7 +64,12 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     };
     thread.hits.entries += 1;
     let sp = registers(ctx).sp();
-    let tail_called = thread.depth > 0 && returns_to_trampoline(ctx);
+    let returns_to = if thread.depth > 0 || settings().regions != 0 {
+        return_address(ctx)
+    } else {
+        0
+    };
+    let tail_called = thread.depth > 0 && is_trampoline(returns_to);
     let vanished = if tail_called {
         Vanished::Below
     } else {
@@ -86,6 +91,7 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     call.flags = 0;
     call.old_address = 0;
     call.inner_address = 0;
+    call.return_to = returns_to;
     if matches!(function, Function::PosixMemalign) {
         call.out_pointer = argument(ctx, 0);
     }

@@ -9,25 +9,31 @@
 
 mod account;
 mod context;
+mod fault;
 mod heap;
 mod lifecycle;
 mod maps;
 mod oom;
+mod region;
 mod registers;
 mod sampling;
 mod thread;
 
 use aya_ebpf::{
-    macros::{fentry, tracepoint, uprobe, uretprobe},
-    programs::{FEntryContext, ProbeContext, RetProbeContext, TracePointContext},
+    macros::{fentry, fexit, raw_tracepoint, tracepoint, uprobe, uretprobe},
+    programs::{
+        FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
+        TracePointContext,
+    },
 };
-use memtrace_common::{Function, Selection, Settings};
+use memtrace_common::{Function, RegionCall, Selection, Settings};
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings {
     min_size: 0,
     max_size: u64::MAX,
+    regions: 0,
 };
 
 /// As above.
@@ -170,6 +176,65 @@ fn sys_enter_mmap(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 fn mark_victim(ctx: TracePointContext) -> u32 {
     oom::mark_victim(&ctx);
+    0
+}
+
+macro_rules! region_calls {
+    ($($enter:ident $leave:ident $call:ident,)+) => {$(
+        #[fentry]
+        fn $enter(_ctx: FEntryContext) -> u32 {
+            region::begin(RegionCall::$call);
+            0
+        }
+
+        #[fexit]
+        fn $leave(ctx: FExitContext) -> u32 {
+            region::end(RegionCall::$call, ctx.arg(0), ctx.arg(1));
+            0
+        }
+    )+};
+}
+
+// `long __x64_sys_mmap(const struct pt_regs *)` and its like (`__arm64_sys_…`), checked in 5.10 to
+// 6.18. They cost nothing to other system calls.
+region_calls! {
+    enter_mmap leave_mmap Mmap,
+    enter_munmap leave_munmap Munmap,
+    enter_mremap leave_mremap Mremap,
+    enter_brk leave_brk Brk,
+    enter_madvise leave_madvise Madvise,
+    enter_mprotect leave_mprotect Mprotect,
+}
+
+/// `sys_enter(struct pt_regs *, long id)`: where functions of the kernel cannot be probed. Makes
+/// every system call of the machine slower.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+fn sys_enter(ctx: RawTracePointContext) -> u32 {
+    if let Some(call) = region::call_of(ctx.arg(1)) {
+        region::begin(call);
+    }
+    0
+}
+
+/// `sys_exit(struct pt_regs *, long result)`
+#[raw_tracepoint(tracepoint = "sys_exit")]
+fn sys_exit(ctx: RawTracePointContext) -> u32 {
+    region::leave(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// `page_fault_user(unsigned long address, struct pt_regs *, unsigned long error_code)`, x86 only.
+#[raw_tracepoint(tracepoint = "page_fault_user")]
+fn page_fault_user(ctx: RawTracePointContext) -> u32 {
+    fault::user(ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// The same for pages that the kernel touches for the program, in `read` and its like. Loads on
+/// Linux 5.15 and later.
+#[raw_tracepoint(tracepoint = "page_fault_kernel")]
+fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
+    fault::kernel(ctx.arg(0), ctx.arg(2));
     0
 }
 

@@ -1,6 +1,10 @@
 //! Registers of the probed thread, by architecture.
 
-use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
+use core::mem::offset_of;
+
+use aya_ebpf::{
+    bindings::pt_regs, helpers::generated::bpf_probe_read_kernel, programs::ProbeContext,
+};
 
 /// Registers an unwinder needs, and the n-th argument.
 pub trait Registers {
@@ -70,6 +74,107 @@ impl Registers for pt_regs {
     fn result(&self) -> u64 {
         self.regs[0]
     }
+}
+
+/// Where a thread is in its program.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer register.
+    pub fp: u64,
+    /// Link register, 0 where there is none.
+    pub lr: u64,
+}
+
+impl Place {
+    /// From the registers of a probe.
+    #[inline(always)]
+    pub fn of(regs: &pt_regs) -> Self {
+        Self {
+            ip: regs.ip(),
+            sp: regs.sp(),
+            fp: regs.fp(),
+            lr: regs.lr(),
+        }
+    }
+
+    /// From the user's registers as the kernel keeps them.
+    #[cfg(bpf_target_arch = "x86_64")]
+    #[inline(always)]
+    pub fn read(regs: *const pt_regs) -> Self {
+        Self {
+            ip: word(regs, offset_of!(pt_regs, rip)),
+            sp: word(regs, offset_of!(pt_regs, rsp)),
+            fp: word(regs, offset_of!(pt_regs, rbp)),
+            lr: 0,
+        }
+    }
+
+    /// See above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    #[inline(always)]
+    pub fn read(regs: *const pt_regs) -> Self {
+        Self {
+            ip: word(regs, offset_of!(pt_regs, pc)),
+            sp: word(regs, offset_of!(pt_regs, sp)),
+            fp: word(regs, 29 * 8),
+            lr: word(regs, 30 * 8),
+        }
+    }
+}
+
+/// A word of registers that the kernel keeps; 0 when it cannot be read.
+#[inline(always)]
+fn word(regs: *const pt_regs, offset: usize) -> u64 {
+    let place = regs.cast::<u8>().wrapping_add(offset).cast::<u64>();
+    let mut word = 0_u64;
+    // SAFETY: eight bytes for eight; the helper checks the address and writes zeros where it cannot
+    // read. No branch on that: the verifier would follow both ways of every word.
+    unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 8, place.cast()) };
+    word
+}
+
+/// The first five arguments of a system call, from the registers it was entered with.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+pub fn system_call_arguments(regs: *const pt_regs) -> [u64; 5] {
+    [
+        word(regs, offset_of!(pt_regs, rdi)),
+        word(regs, offset_of!(pt_regs, rsi)),
+        word(regs, offset_of!(pt_regs, rdx)),
+        word(regs, offset_of!(pt_regs, r10)),
+        word(regs, offset_of!(pt_regs, r8)),
+    ]
+}
+
+/// See above. The first one's register takes the result; a copy lies behind the registers.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+pub fn system_call_arguments(regs: *const pt_regs) -> [u64; 5] {
+    [
+        word(regs, size_of::<pt_regs>()),
+        word(regs, 8),
+        word(regs, 16),
+        word(regs, 24),
+        word(regs, 32),
+    ]
+}
+
+/// The number of the system call that the thread is in; negative when it is in none.
+#[cfg(bpf_target_arch = "x86_64")]
+#[inline(always)]
+pub fn system_call_number(regs: *const pt_regs) -> i64 {
+    word(regs, offset_of!(pt_regs, orig_rax)).cast_signed()
+}
+
+/// See above: behind the registers and the first argument.
+#[cfg(bpf_target_arch = "aarch64")]
+#[inline(always)]
+pub fn system_call_number(regs: *const pt_regs) -> i64 {
+    i64::from(word(regs, size_of::<pt_regs>() + 8) as u32 as i32)
 }
 
 /// The probed thread's registers.

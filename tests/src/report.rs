@@ -81,6 +81,8 @@ pub struct Group {
 pub struct Stack {
     pub pid: u32,
     pub probe: String,
+    #[serde(default)]
+    pub kind: Option<String>,
     pub outstanding_bytes: u64,
     pub outstanding_objects: u64,
     pub allocated_bytes: u64,
@@ -153,6 +155,32 @@ impl Report {
             .filter(|process| process.pid == pid)
             .max_by_key(|process| process.state == "running")
             .unwrap_or_else(|| panic!("no process {pid} in {:?}", self.processes))
+    }
+
+    /// The stacks of one process by probe.
+    pub fn stacks_of<'a>(&'a self, pid: u32, probe: &'a str) -> impl Iterator<Item = &'a Stack> {
+        self.stacks
+            .iter()
+            .filter(move |stack| stack.pid == pid && stack.probe == probe)
+    }
+
+    /// Outstanding bytes by the innermost of these functions in each stack of a probe; those of
+    /// none of them under "".
+    pub fn bytes_by_function<'a>(
+        &'a self,
+        pid: u32,
+        probe: &'a str,
+        functions: &[&'a str],
+    ) -> BTreeMap<&'a str, u64> {
+        let mut sums = BTreeMap::new();
+        for stack in self.stacks_of(pid, probe) {
+            let named = stack
+                .frames
+                .iter()
+                .find_map(|frame| functions.iter().find(|name| **name == frame.name()));
+            *sums.entry(named.copied().unwrap_or("")).or_default() += stack.outstanding_bytes;
+        }
+        sums
     }
 
     /// The stacks of one process's heap.

@@ -34,6 +34,17 @@ impl Target {
         Self { running }
     }
 
+    /// The range that `maps` works in.
+    #[track_caller]
+    pub fn arena(&mut self) -> (u64, u64) {
+        let line = self
+            .running
+            .stdout_line(deadline(20), "arena", |line| line.starts_with("arena "));
+        let (from, to) = line.trim_start_matches("arena ").split_once('-').unwrap();
+        let address = |text| u64::from_str_radix(text, 16).unwrap();
+        (address(from), address(to))
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.running.pid()

@@ -213,6 +213,21 @@ pub struct TraceArgs {
     #[arg(help_heading = "Selection")]
     pub group_by: GroupByArg,
 
+    /// What is traced: heap, region, fault, separated by commas
+    ///
+    /// heap: allocator calls. region: mmap, brk and their like, what of the address space is in use
+    /// by whom. fault: memory as it is first touched, what is resident and who made it so; the
+    /// cheapest. They combine, nothing is counted twice in the sums of a process.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        value_delimiter = ',',
+        default_value = "heap"
+    )]
+    #[arg(help_heading = "Selection")]
+    pub probe: Vec<ProbeArg>,
+
     /// How allocators are found.
     #[command(flatten)]
     pub allocators: AllocatorArgs,
@@ -393,6 +408,17 @@ pub enum GroupByArg {
     Process,
     /// The container whose processes hold it
     Container,
+}
+
+/// `--probe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProbeArg {
+    /// Allocator calls
+    Heap,
+    /// System calls that change mappings
+    Region,
+    /// First touches of memory
+    Fault,
 }
 
 /// `--format` of reports.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::args::{
     AllocatorArgs, Cli, ColorArg, Command, DoctorArgs, DoctorFormatArg, FormatArg, GateArgs,
-    GroupByArg, OutputArgs, RunArgs, TraceArgs, WatchArgs,
+    GroupByArg, OutputArgs, ProbeArg, RunArgs, TraceArgs, WatchArgs,
 };
 use super::plan::{
     Allocators, ColorWhen, Cost, DoctorPlan, Format, GatePlan, MIN_INTERVAL, OutputPlan, Pids,
-    Plan, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
+    Plan, Probes, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
     Verbosity, WatchPlan,
 };
 use super::usage::UsageError;
@@ -125,6 +125,11 @@ impl TraceArgs {
         {
             return Err(UsageError::FailOnTooShort { intervals });
         }
+        let probes = Probes {
+            heap: self.probe.contains(&ProbeArg::Heap),
+            region: self.probe.contains(&ProbeArg::Region),
+            fault: self.probe.contains(&ProbeArg::Fault),
+        };
         let watch = self.watch.plan()?;
         let (allocators, output) = (self.allocators.plan()?, self.output.plan()?);
         groups_have_a_place(&output, selection.group_by)?;
@@ -134,6 +139,7 @@ impl TraceArgs {
             follow: self.follow,
             timing,
             selection,
+            probes,
             allocators,
             cost,
             watch,

@@ -53,6 +53,8 @@ pub struct TracePlan {
     pub timing: Timing,
     /// What is counted and shown.
     pub selection: Selection,
+    /// What is traced.
+    pub probes: Probes,
     /// How allocators are found.
     pub allocators: Allocators,
     /// What tracing may cost.
@@ -171,6 +173,39 @@ pub struct Selection {
     pub sizes: SizeRange,
     /// What a row is.
     pub group_by: GroupBy,
+}
+
+/// What is traced; at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probes {
+    /// Allocator calls.
+    pub heap: bool,
+    /// System calls that change mappings.
+    pub region: bool,
+    /// First touches of memory.
+    pub fault: bool,
+}
+
+impl Probes {
+    /// Allocator calls alone.
+    pub const HEAP: Self = Self {
+        heap: true,
+        region: false,
+        fault: false,
+    };
+
+    /// Their names in options and reports.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        [
+            (self.heap, "heap"),
+            (self.region, "region"),
+            (self.fault, "fault"),
+        ]
+        .into_iter()
+        .filter_map(|(on, name)| on.then_some(name))
+        .collect()
+    }
 }
 
 /// Sizes from `min` to `max`, both included; `min ≤ max`.

@@ -395,8 +395,10 @@ pub(super) fn options(plan: &TracePlan) -> anyhow::Result<SessionOptions> {
                 .max(u32::try_from(targets).unwrap_or(u32::MAX)),
             min_size,
             max_size,
+            regions: plan.probes.region,
             ..defaults
         },
+        probes: plan.probes,
         older: plan.selection.older,
         interval: plan.timing.interval,
         filters: Filters {

@@ -9,6 +9,7 @@ use crate::{
         doctor::{Check, CostRow},
         human,
     },
+    stream::Stream,
 };
 
 /// Enough for trials on memtrace itself.
@@ -20,6 +21,8 @@ pub(super) struct Trials {
     kernel: Option<KernelSide>,
     return_probes: ReturnProbes,
     costs: Option<HitCosts>,
+    // Programs that are loaded later need it.
+    _stream: Option<Stream>,
     // Taking probes off is slow: done once, at the end.
     _attachments: Attachments,
 }
@@ -45,7 +48,12 @@ impl Trials {
                     nanoseconds(costs.emulated_pair_ns),
                     nanoseconds(costs.emulated_free_ns),
                 );
-                vec![Check::ok(name, found), self.seccomp()]
+                vec![
+                    Check::ok(name, found),
+                    self.regions(),
+                    self.faults(),
+                    self.seccomp(),
+                ]
             }
         }
     }
@@ -59,14 +67,55 @@ impl Trials {
             ring_bytes: 256 << 10,
             ..KernelOptions::default()
         };
-        let (mut kernel, _ring) = KernelSide::load(&options, features)?;
+        let (mut kernel, ring) = KernelSide::load(&options, features)?;
         kernel.attach_lifecycle()?;
         let (calibration, attachments) = calibrate(&mut kernel)?;
         let costs = calibration.exact;
         self._attachments = attachments;
         self.costs = Some(costs);
         self.kernel = Some(kernel);
+        self._stream = Some(Stream::new(ring));
         Ok(costs)
+    }
+
+    /// How system calls that change mappings can be probed.
+    fn regions(&mut self) -> Check {
+        let name = "regions";
+        let tried = self.kernel.as_mut().map(KernelSide::attach_regions_cheaply);
+        match tried {
+            Some(Ok(())) => Check::ok(name, "the kernel's mmap, brk and their like can be probed"),
+            Some(Err(error)) => Check::warn(
+                name,
+                format!(
+                    "the kernel's mmap and its like cannot be probed ({error}): while --probe region \
+                     is on, every system call of the machine is some 60 ns slower"
+                ),
+            )
+            .remedy(
+                "it takes CONFIG_DEBUG_INFO_BTF=y, CONFIG_FUNCTION_TRACER=y, and that nothing forbids \
+                 programs on the kernel's functions",
+            ),
+            None => Check::warn(name, "not tried"),
+        }
+    }
+
+    /// Whether page faults can be seen.
+    fn faults(&mut self) -> Check {
+        let name = "page faults";
+        match self.kernel.as_mut().map(KernelSide::attach_faults) {
+            Some(Ok(hook)) if hook.in_system_calls => {
+                Check::ok(name, "seen, also those within system calls")
+            }
+            Some(Ok(_)) => Check::warn(
+                name,
+                "seen, but not those within system calls: what `read` and its like touch first stands \
+                 under no stack",
+            )
+            .remedy("update the kernel: 5.15 and later tell who called"),
+            Some(Err(error)) => Check::warn(name, format!("--probe fault cannot be used: {error}"))
+                .remedy("it takes x86-64 and CONFIG_TRACEPOINTS=y"),
+            None => Check::warn(name, "not tried"),
+        }
     }
 
     /// The machine's answer about processes under seccomp.

@@ -6,9 +6,13 @@
 //! more than its options allow, and counts what had to go ([`Dropped`]).
 
 mod account;
+pub mod faults;
 mod fold;
 mod history;
 mod input;
+mod intervals;
+pub mod reconcile;
+pub mod regions;
 mod snapshot;
 mod source;
 #[cfg(test)]

@@ -19,6 +19,19 @@ pub enum ProbeError {
         /// The verifier's or the system call's word.
         source: Box<aya::programs::ProgramError>,
     },
+    /// What the user asked for cannot be had on this kernel.
+    #[error(
+        "`--probe {probe}` does not work on this kernel (Linux {kernel}): {}; heap tracing does not need it",
+        one_line(why)
+    )]
+    Unsupported {
+        /// Its name in `--probe`.
+        probe: &'static str,
+        /// The kernel's release.
+        kernel: String,
+        /// What the kernel said.
+        why: Box<ProbeError>,
+    },
     /// A map access failed.
     #[error("kernel map {map}: {source}")]
     Map {
@@ -56,6 +69,15 @@ pub enum ProbeError {
 }
 
 impl ProbeError {
+    /// Says that what `--probe` names cannot be had here.
+    pub(crate) fn unsupported(probe: &'static str) -> impl FnOnce(Self) -> Self {
+        move |why| Self::Unsupported {
+            probe,
+            kernel: rustix::system::uname().release().to_string_lossy().into(),
+            why: Box::new(why),
+        }
+    }
+
     /// Whether the kernel said that there is no such process: it has ended, or is about to.
     #[must_use]
     pub fn is_no_such_process(&self) -> bool {
@@ -90,6 +112,12 @@ impl ProbeError {
             source,
         }
     }
+}
+
+/// The verifier's word can be many lines; the first says what failed.
+fn one_line(why: &ProbeError) -> String {
+    let text = why.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The end of the verifier's log, which says what it did not like; the whole is megabytes.

@@ -42,6 +42,8 @@ pub struct KernelOptions {
     pub max_size: u64,
     /// Which processes become targets by themselves.
     pub selection: Selection,
+    /// The call paths of mapping system calls are wanted.
+    pub regions: bool,
 }
 
 impl Default for KernelOptions {
@@ -55,6 +57,7 @@ impl Default for KernelOptions {
             min_size: 0,
             max_size: u64::MAX,
             selection: Selection::default(),
+            regions: false,
         }
     }
 }
@@ -73,7 +76,7 @@ impl Counters {
 
 /// The loaded kernel side. Dropping it takes every probe off and frees every map.
 pub struct KernelSide {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     events: Option<TraceEvents>,
     pub(super) targets: HashMap<MapData, u32, Plain<Target>>,
     threads: Map,
@@ -106,8 +109,9 @@ impl KernelSide {
         let settings = Settings {
             min_size: options.min_size,
             max_size: options.max_size,
+            regions: u64::from(options.regions),
         };
-        let settings = [settings.min_size, settings.max_size];
+        let settings = [settings.min_size, settings.max_size, settings.regions];
         let selection = &options.selection;
         let selection = [selection.modes, selection.comm[0], selection.comm[1]];
         let mut loader = EbpfLoader::new();

@@ -3,6 +3,7 @@
 mod attach;
 mod batch;
 mod calibrate;
+mod calibrate_memory;
 mod error;
 mod family;
 mod features;
@@ -13,6 +14,7 @@ mod object;
 mod own_code;
 mod plain;
 mod programs;
+mod regions;
 mod seccomp;
 mod sys;
 mod trace_events;
@@ -21,10 +23,12 @@ mod trial;
 
 pub use attach::{AttachPoint, Attachments, Purpose};
 pub use calibrate::{Calibration, HitCosts, calibrate};
+pub use calibrate_memory::{MemoryCosts, calibrate_memory};
 pub use error::ProbeError;
 pub use features::Features;
 pub use handle::{Counters, KernelOptions, KernelSide};
 pub use map_log::{LoggedMapping, MapLog};
+pub use regions::{FaultHook, RegionHook};
 pub use seccomp::{Confinement, ReturnProbes};
 pub use tracefs::{check_tracepoints, event_format, provide_tracefs, tracefs};
 pub use trial::{MapKind, try_map};

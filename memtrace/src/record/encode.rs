@@ -1,6 +1,7 @@
 //! A stack's account as a row, and back. Pure.
 
-use crate::report::model::{Owner, Stack};
+use crate::ledger::regions::RegionKind;
+use crate::report::model::{Owner, Stack, Word};
 use crate::trend::Verdict;
 
 /// Which stack: unique within a session.
@@ -11,7 +12,9 @@ pub struct StackKey {
     /// Number of the stack.
     pub stack: u32,
     /// heap, region or fault.
-    pub probe: &'static str,
+    pub probe: Word,
+    /// What a region is used as.
+    pub kind: Option<RegionKind>,
 }
 
 /// One stack at one report, shown or not.
@@ -136,7 +139,8 @@ impl Row {
     }
 
     /// As reports have it, without rank and frames.
-    pub fn account(&self, at_ms: i64, pid: u32, probe: &'static str) -> Stack {
+    pub fn account(&self, at_ms: i64, pid: u32, of: (Word, Option<RegionKind>)) -> Stack {
+        let (probe, kind) = of;
         let age_ms = self.oldest_ms.map(|oldest| match self.flags & STILL {
             0 => at_ms.saturating_sub(oldest),
             _ => oldest,
@@ -146,6 +150,7 @@ impl Row {
             pid,
             owner: Owner::default(),
             probe,
+            kind,
             outstanding_bytes: self.held_bytes(),
             outstanding_objects: self.held_objects(),
             allocated_bytes: self.allocated_bytes,

@@ -7,7 +7,8 @@ use rusqlite::{Connection, Row as SqlRow};
 
 use super::encode::Row;
 use super::{RecordError, When, open};
-use crate::report::model::{Frame, NotShown, Process, Report, Stack};
+use crate::ledger::regions::RegionKind;
+use crate::report::model::{Frame, NotShown, Process, Report, Stack, Word};
 use crate::trend::Verdict;
 
 /// Frames of one stack that are read; unwinding ends long before.
@@ -52,7 +53,8 @@ pub(super) struct Held {
     pub id: i64,
     pub row: Row,
     pub pid: u32,
-    pub probe: &'static str,
+    /// Its probe, and what a region is used as.
+    pub of: (Word, Option<RegionKind>),
     space: i64,
     number: i64,
 }
@@ -229,7 +231,7 @@ impl Recording {
                 Ok(Stack {
                     rank,
                     frames: self.frames(held.id)?,
-                    ..held.row.account(moment.at_ms, held.pid, held.probe)
+                    ..held.row.account(moment.at_ms, held.pid, held.of)
                 })
             })
             .collect::<Result<_, RecordError>>()?;
@@ -301,7 +303,7 @@ impl Recording {
         let mut statement = self
             .db
             .prepare_cached(
-                "SELECT s.*, k.number, k.probe, p.pid, p.space FROM
+                "SELECT s.*, k.number, k.probe, k.kind, p.pid, p.space FROM
                    (SELECT max(interval), * FROM samples
                     WHERE interval BETWEEN ?1 AND ?2 GROUP BY stack LIMIT ?3) s
                  LEFT JOIN stacks k ON k.id = s.stack LEFT JOIN processes p ON p.id = k.process",
@@ -313,9 +315,12 @@ impl Recording {
         let mut held = held.map_err(self.wrong())?;
         held.retain(|held| !held.row.is_gone());
         held.sort_by_key(|held| {
+            let (_, kind) = held.of;
             (
+                kind.is_some_and(RegionKind::is_apart),
                 held.row.verdict() != Some(Verdict::Growing),
                 std::cmp::Reverse(held.row.rank_bytes()),
+                kind,
                 held.space.cast_unsigned(),
                 held.number,
             )
@@ -473,15 +478,18 @@ fn no_mark(name: &str, moments: &[Moment]) -> String {
 
 fn held_of(row: &SqlRow<'_>) -> rusqlite::Result<Held> {
     let probe: Option<String> = row.get("probe")?;
+    let probe = match probe.as_deref() {
+        Some("region") => "region",
+        Some("fault") => "fault",
+        _ => "heap",
+    };
+    let kind: Option<String> = row.get("kind")?;
+    let kind = kind.as_deref().and_then(RegionKind::named);
     Ok(Held {
         id: row.get("stack")?,
         row: row_of(row, 3)?,
         pid: row.get::<_, Option<u32>>("pid")?.unwrap_or(0),
-        probe: match probe.as_deref() {
-            Some("region") => "region",
-            Some("fault") => "fault",
-            _ => "heap",
-        },
+        of: (probe, kind),
         space: row.get::<_, Option<i64>>("space")?.unwrap_or(0),
         number: row.get::<_, Option<i64>>("number")?.unwrap_or(0),
     })

@@ -107,7 +107,9 @@ CREATE TABLE stacks (
   -- As the recorder numbered it: order among equals.
   number INTEGER NOT NULL,
   -- heap, region or fault.
-  probe TEXT NOT NULL
+  probe TEXT NOT NULL,
+  -- What a region is used as: anonymous, shared, file, allocator, thread-stack or reservation.
+  kind TEXT
 );
 
 -- Depth 0 is innermost.
@@ -208,7 +210,7 @@ CREATE VIEW stack_history AS
          CASE WHEN s.flags & 8 THEN 0
               ELSE coalesce(s.outstanding_bytes, max(s.allocated_bytes - s.freed_bytes, 0))
          END AS outstanding_bytes,
-         s.allocated_bytes, s.freed_bytes, v.name AS verdict
+         s.allocated_bytes, s.freed_bytes, v.name AS verdict, k.probe, k.kind
   FROM samples s
   JOIN intervals i ON i.id = s.interval
   JOIN stacks k ON k.id = s.stack
@@ -222,7 +224,7 @@ CREATE VIEW last_stacks AS
            AS outstanding_bytes,
          coalesce(s.outstanding_objects, max(s.allocated_objects - s.freed_objects, 0))
            AS outstanding_objects,
-         s.growth_bytes_per_second, v.name AS verdict, s.confidence
+         s.growth_bytes_per_second, v.name AS verdict, s.confidence, k.probe, k.kind
   FROM (SELECT stack, max(interval) AS interval FROM samples
         WHERE interval >= (SELECT max(id) FROM intervals WHERE is_key) GROUP BY stack) latest
   JOIN samples s ON s.interval = latest.interval AND s.stack = latest.stack
@@ -233,7 +235,7 @@ CREATE VIEW last_stacks AS
 
 -- The fastest growing stacks at the end, with their names.
 CREATE VIEW top_growers AS
-  SELECT l.pid, l.outstanding_bytes, l.growth_bytes_per_second, l.verdict, n.frames
+  SELECT l.pid, l.outstanding_bytes, l.growth_bytes_per_second, l.verdict, n.frames, l.probe, l.kind
   FROM last_stacks l LEFT JOIN stack_names n ON n.stack = l.stack
   WHERE l.growth_bytes_per_second > 0
   ORDER BY l.verdict = 'growing' DESC, l.growth_bytes_per_second DESC;

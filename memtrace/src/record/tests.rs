@@ -118,6 +118,7 @@ fn observed((stack, (mut account, judged)): (u32, (Stack, bool))) -> Observed {
             space: 7,
             stack,
             probe: "heap",
+            kind: None,
         },
         account,
         judged,

@@ -131,8 +131,8 @@ impl Recording {
 
 /// What a stack gained; nothing when it did not.
 fn gain(held: &Held, before: Option<&Held>, from: &Moment, to: &Moment) -> Option<Stack> {
-    let now = held.row.account(to.at_ms, held.pid, held.probe);
-    let then = before.map(|before| before.row.account(from.at_ms, held.pid, held.probe));
+    let now = held.row.account(to.at_ms, held.pid, held.of);
+    let then = before.map(|before| before.row.account(from.at_ms, held.pid, held.of));
     let less = |of: fn(&Stack) -> u64| of(&now).saturating_sub(then.as_ref().map_or(0, of));
     let bytes = less(|s| s.outstanding_bytes);
     let objects = less(|s| s.outstanding_objects);

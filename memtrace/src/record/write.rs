@@ -11,6 +11,7 @@ use super::encode::{Observed, Row, StackKey, verdicts};
 use super::names::Names;
 use super::retention::{Retention, Thinner};
 use super::{APPLICATION_ID, RecordError, VERSION, open};
+use crate::ledger::regions::RegionKind;
 use crate::report::model::{Frame, Process, ProcessState, Report};
 
 /// Stacks named in one interval at most, beside those a report shows: naming takes time, and the
@@ -381,12 +382,13 @@ impl State {
                 self.stack_ids += 1;
                 let id = self.stack_ids;
                 let process = self.processes.get(&observed.key.space).map(|p| p.id);
-                db.prepare_cached("INSERT INTO stacks VALUES (?, ?, ?, ?)")?
+                db.prepare_cached("INSERT INTO stacks VALUES (?, ?, ?, ?, ?)")?
                     .execute(params![
                         id,
                         process.unwrap_or(0),
                         observed.key.stack,
-                        observed.key.probe
+                        observed.key.probe,
+                        observed.key.kind.map(RegionKind::name)
                     ])?;
                 let known = KnownStack {
                     id,

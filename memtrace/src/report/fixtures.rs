@@ -41,6 +41,7 @@ pub fn stack(rank: usize, bytes: u64, objects: u64, verdict: Verdict) -> Stack {
         rank,
         pid: 1234,
         probe: "heap",
+        kind: None,
         outstanding_bytes: bytes,
         outstanding_objects: objects,
         allocated_bytes: bytes + 1000,
@@ -66,7 +67,7 @@ pub fn stack(rank: usize, bytes: u64, objects: u64, verdict: Verdict) -> Stack {
     }
 }
 
-fn process() -> Process {
+pub fn process() -> Process {
     Process {
         pid: 1234,
         comm: "server".to_owned(),
@@ -83,6 +84,9 @@ fn process() -> Process {
         growth_bytes_per_second: 1_258_291.2,
         verdict: Verdict::Growing,
         seconds_to_limit: Some(386.0),
+        reconciliation: None,
+        grower: None,
+        runtime: None,
     }
 }
 
@@ -103,6 +107,7 @@ fn report(stacks: Vec<Stack>) -> Report {
             kind: "pid",
             value: "1234".to_owned(),
         },
+        probes: vec!["heap"],
         filters: Filters::default(),
         overhead: Overhead {
             probe_hits: ProbeHits {

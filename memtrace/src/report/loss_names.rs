@@ -4,7 +4,7 @@
 //! else.
 
 /// What user space lost.
-pub const LOSSES: [&str; 9] = [
+pub const LOSSES: [&str; 13] = [
     "records_undecodable",
     "stacks_refused",
     "ledger_rows_dropped",
@@ -14,10 +14,14 @@ pub const LOSSES: [&str; 9] = [
     "probes_moved",
     "probes_refused",
     "incidents_dropped",
+    "region_bytes_dropped",
+    "region_calls_refused",
+    "fault_spaces_refused",
+    "page_tables_partial",
 ];
 
 /// What user space counts and loses nothing by.
-pub const NOTES: [&str; 10] = [
+pub const NOTES: [&str; 11] = [
     "objects_without_tables",
     "objects_unusable",
     "objects_too_large",
@@ -28,6 +32,7 @@ pub const NOTES: [&str; 10] = [
     "processes_skipped",
     "programs_without_text_table",
     "processes_ended_unread",
+    "pages_inferred_bytes",
 ];
 
 #[cfg(test)]

@@ -4,7 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::trend::Verdict;
+use crate::{
+    ledger::{
+        reconcile::{Reconciliation, Share},
+        regions::RegionKind,
+    },
+    trend::Verdict,
+};
 
 /// One report.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,6 +33,9 @@ pub struct Report {
     pub intervals: Intervals,
     /// What was asked for.
     pub target: Target,
+    /// What is traced: heap, region, fault.
+    #[serde(deserialize_with = "all_fixed")]
+    pub probes: Vec<Word>,
     /// Which allocations are shown; the traced ones unless the user asked for fewer.
     pub filters: Filters,
     /// What tracing costs.
@@ -226,6 +235,32 @@ pub struct Process {
     pub verdict: Verdict,
     /// Time until the limit is met at this growth; null when nothing grows.
     pub seconds_to_limit: Option<f64>,
+    /// What its resident memory is made of, when last looked at.
+    pub reconciliation: Option<Reconciliation>,
+    /// What grew most of that since the attach.
+    pub grower: Option<Grower>,
+    /// The runtime that manages its memory.
+    pub runtime: Option<RuntimeInfo>,
+}
+
+/// What made a process grow.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Grower {
+    /// The part of the reconciliation that grew most.
+    pub share: Share,
+    /// By how many bytes.
+    pub bytes: u64,
+    /// By how many bytes resident memory grew as a whole.
+    pub rss_bytes: u64,
+}
+
+/// A runtime that manages its program's memory.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RuntimeInfo {
+    /// jvm, go, node, python, dotnet, ruby.
+    pub name: crate::target::runtime::Runtime,
+    /// What to run next.
+    pub advice: String,
 }
 
 /// Identity of a container, or of a service of systemd's.
@@ -284,6 +319,9 @@ pub struct Stack {
     /// heap, region or fault.
     #[serde(deserialize_with = "fixed")]
     pub probe: Word,
+    /// What a region is used as; only with the probe `region`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<RegionKind>,
     /// Bytes allocated and not freed.
     pub outstanding_bytes: u64,
     /// Objects allocated and not freed.
@@ -311,6 +349,14 @@ pub struct Stack {
     pub approximate: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,
+}
+
+impl Stack {
+    /// Shown, but no memory of the program's in use: addresses, an allocator's reserve, files.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.kind.is_some_and(RegionKind::is_apart)
+    }
 }
 
 /// Whose stack it is, for grouping.
@@ -418,6 +464,13 @@ fn maybe_fixed<'de, D: Deserializer<'de>>(from: D) -> Result<Option<&'static str
     #[derive(Deserialize)]
     struct Fixed(#[serde(deserialize_with = "fixed")] Word);
     Ok(Option::<Fixed>::deserialize(from)?.map(|word| word.0))
+}
+
+fn all_fixed<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Word>, D::Error> {
+    #[derive(Deserialize)]
+    struct Fixed(#[serde(deserialize_with = "fixed")] Word);
+    let words = Vec::<Fixed>::deserialize(from)?;
+    Ok(words.into_iter().map(|word| word.0).collect())
 }
 
 /// A number; JSON writes one that is none as null.

@@ -41,6 +41,9 @@ impl Session {
             coverage.push(covered(tgid, &object.path, &object.analysis));
         }
         if let Some(traced) = self.traced.iter_mut().find(|t| t.tgid == tgid) {
+            if found.go {
+                self.reconciled.is_go(traced.image.space);
+            }
             let exe = &traced.image.exe;
             coverage.extend(found.notes.iter().map(|note| uncovered(tgid, exe, note)));
             traced.image.coverage = coverage;
@@ -71,7 +74,7 @@ impl Session {
     }
 
     fn attach_analysis(&mut self, tgid: Tgid, analysis: &Analysis) -> Result<(), SessionError> {
-        if self.detached {
+        if self.detached || !self.options.probes.heap {
             return Ok(());
         }
         let path = analysis.object.attach_path();

@@ -1,11 +1,11 @@
 //! Reading the kernel's tables into the ledger.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use memtrace_common::{LiveKey, LiveValue, weight};
+use memtrace_common::{HEAP_FINGERPRINT, LiveKey, LiveValue, PROBE_BITS, weight};
 
 use super::{Session, SessionError};
 use crate::{
@@ -26,16 +26,22 @@ impl Session {
         // comes out the same at every report.
         let now = self.started.elapsed();
         self.observed_at = whole_milliseconds(now);
-        let rows = self.rows(walk || self.walk_is_due(), now - self.observed_at)?;
-        self.ledger.observe(self.observed_at, rows);
+        let at = self.observed_at;
+        let as_of_ns = monotonic_ns() - nanoseconds(now - at);
+        let rows = self.rows(walk || self.walk_is_due(), now - at)?;
+        self.ledger.observe(at, rows);
+        self.collect_faults(at, as_of_ns, walk)?;
+        self.collect_regions(at, as_of_ns);
+        self.reconcile(walk);
         Ok(())
     }
 
     /// The last figures of an address space that has ended; its entries leave the tables.
     pub(super) fn collect_final(&mut self, space: SpaceId) -> Result<(), SessionError> {
         let rows = self.rows(true, Duration::ZERO)?;
-        self.ledger
-            .end(whole_milliseconds(self.started.elapsed()), space, rows);
+        let at = whole_milliseconds(self.started.elapsed());
+        self.ledger.end(at, space, rows);
+        self.end_memory(at, &HashSet::from([space]));
         self.kernel.forget_space(space)?;
         self.contexts.forget(space);
         Ok(())
@@ -59,6 +65,10 @@ impl Session {
             ..
         } = self;
         kernel.walk_contexts(|key, context| {
+            if key.fingerprint & PROBE_BITS != HEAP_FINGERPRINT {
+                idle.look(key, &context);
+                return;
+            }
             let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
             let family = follow.family(space);
             let Some(stack) = contexts.stack(family, fingerprint, stacks) else {
@@ -132,12 +142,12 @@ fn whole_milliseconds(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The clock of the kernel side.
-fn monotonic_ns() -> u64 {
+pub(super) fn monotonic_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

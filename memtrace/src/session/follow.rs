@@ -14,7 +14,7 @@ use std::{
 };
 
 use memtrace_common::{
-    Selection,
+    HEAP_FINGERPRINT, PROBE_BITS, Selection,
     heap::{FOLLOW_ALL, FOLLOW_EXEC, FOLLOW_FORK, WATCH_EXEC},
 };
 
@@ -355,7 +355,9 @@ impl Session {
             None => None,
         };
         let rows = self.rows_of(&spaces, found.as_ref())?;
-        self.ledger.end_all(self.started.elapsed(), &spaces, rows);
+        let at = self.started.elapsed();
+        self.ledger.end_all(at, &spaces, rows);
+        self.end_memory(at, &spaces);
         self.follow.dead.extend(&spaces);
         let room = u64::from(self.options.kernel.live_entries);
         if all || self.follow.dead_objects > room / DEAD_SHARE {
@@ -364,7 +366,7 @@ impl Session {
         for ended in waiting {
             self.follow.leave(ended.image.space);
             if ended.hidden {
-                self.ledger.forget(ended.image.space);
+                self.forget_accounts(ended.image.space);
                 self.unwinder.remove_space(ended.image.space);
             } else {
                 self.keep_ended(ended);
@@ -398,6 +400,9 @@ impl Session {
             ..
         } = self;
         kernel.take_contexts(spaces, |key, context| {
+            if key.fingerprint & PROBE_BITS != HEAP_FINGERPRINT {
+                return;
+            }
             let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
             let totals = Totals {
                 allocated_bytes: context.allocated_bytes,
@@ -456,9 +461,12 @@ impl Session {
             unwinder,
             stacks,
             mixed,
+            regions,
+            faults,
             ..
         } = self;
-        ledger.fold(self.started.elapsed(), &into, |space, id| {
+        let at = self.started.elapsed();
+        let mut translate = |space: SpaceId, id| {
             let to = into.get(&space).copied().unwrap_or(space);
             let Some(stack) = stacks.get(id).cloned() else {
                 return id;
@@ -469,8 +477,17 @@ impl Session {
                 mixed.insert((to, new));
             }
             new
-        });
+        };
+        ledger.fold(at, &into, &mut translate);
+        faults.ledger_mut().fold(at, &into, &mut translate);
+        for ledger in regions.ledgers_mut() {
+            ledger.fold(at, &into, &mut translate);
+        }
+        if let Some(whole) = regions.whole_mut() {
+            whole.fold(at, &into, |_, id| id);
+        }
         for space in into.keys() {
+            self.reconciled.forget(*space);
             self.unwinder.remove_space(*space);
         }
         self.mixed.retain(|(space, _)| !into.contains_key(space));
@@ -506,10 +523,24 @@ impl Session {
         space
     }
 
+    /// Drops the accounts of an address space.
+    pub(super) fn forget_accounts(&mut self, space: SpaceId) {
+        self.ledger.forget(space);
+        self.faults.ledger_mut().forget(space);
+        let ledgers = self.regions.ledgers_mut();
+        ledgers.for_each(|ledger| ledger.forget(space));
+        if let Some(whole) = self.regions.whole_mut() {
+            whole.forget(space);
+        }
+        self.reconciled.forget(space);
+    }
+
     /// Makes room for stacks, when the table fills, by those that nothing refers to.
     fn forget_stacks(&mut self) {
         if self.stacks.is_crowded() {
             let mut wanted = self.ledger.stack_ids();
+            wanted.extend(self.regions.stack_ids());
+            wanted.extend(self.faults.ledger().stack_ids());
             wanted.extend(self.contexts.stack_ids());
             self.stacks.retain(|id| wanted.contains(&id));
         }

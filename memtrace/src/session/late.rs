@@ -11,7 +11,7 @@ use super::{Session, SessionError, contexts::Advice};
 use crate::{
     id::{Fingerprint, SpaceId, Tgid},
     stream::NewContext,
-    unwind::RawStack,
+    unwind::{PendingReturn, RawStack},
 };
 
 /// Stacks kept at once, 32 KiB each. No more events are taken from the ring buffer before they are
@@ -27,6 +27,7 @@ pub(super) struct Late {
     narrow: Fingerprint,
     registers: [u64; 4],
     bytes: Vec<u8>,
+    pending: Vec<PendingReturn>,
 }
 
 impl Late {
@@ -40,6 +41,7 @@ impl Late {
             narrow: context.narrow,
             registers: [stack.ip, stack.sp, stack.fp, stack.lr],
             bytes: stack.bytes.to_vec(),
+            pending: context.pending.clone(),
         }
     }
 
@@ -67,7 +69,9 @@ impl Session {
             if !self.unwinder.knows(late.space) {
                 self.unwinder.fork_space(late.family, late.space);
             }
-            let unwound = self.unwinder.unwind(late.space, &late.stack());
+            let unwound =
+                self.unwinder
+                    .unwind_with_pending(late.space, &late.stack(), &late.pending);
             if let Some(stack) = self.stacks.intern(&unwound) {
                 let (fingerprint, narrow) = (late.fingerprint, late.narrow);
                 if self.unwinder.depth() > WIDE_BYTES as u64 {

@@ -40,6 +40,10 @@ impl Session {
             self.probes_moved,
             self.probes_refused,
             self.incidents_dropped(),
+            self.regions.dropped_bytes(),
+            self.regions.refused(),
+            self.faults.refused(),
+            self.faults.partial(),
         ];
         for (name, value) in loss_names::LOSSES.into_iter().zip(lost) {
             if value != 0 {
@@ -58,6 +62,7 @@ impl Session {
             self.selected.skipped,
             self.follow.without_slot,
             self.follow.unread,
+            self.faults.inferred_bytes(),
         ];
         for (name, value) in loss_names::NOTES.into_iter().zip(noted) {
             if value != 0 {
@@ -95,6 +100,7 @@ fn trend_losses(counters: &Counters, rows_dropped: u64) -> trend::Losses {
         forbid: get(Counter::ThreadTableFull) > 0
             || get(Counter::TargetTableFull) > 0
             || get(Counter::EventLost) > 0
+            || get(Counter::RegionEventLost) > 0
             || rows_dropped > 0,
         fraction: (lost as f64 / calls as f64).min(1.0),
         unseen_free_bytes: 0,

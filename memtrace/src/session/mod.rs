@@ -10,6 +10,7 @@ mod attach;
 mod collect;
 mod contexts;
 mod evict;
+mod faults;
 mod follow;
 mod incident;
 mod jit;
@@ -23,7 +24,9 @@ mod oom;
 mod overhead;
 mod process;
 mod recall;
+mod reconcile;
 mod record;
+mod regions;
 mod reporting;
 mod seccomp;
 mod select;
@@ -47,8 +50,9 @@ pub use reporting::Taken;
 pub use signals::{Arrived, Signals};
 
 use crate::{
+    cli::plan::Probes,
     id::{SpaceId, Tgid},
-    ledger::{Ledger, LedgerOptions},
+    ledger::{Ledger, LedgerOptions, regions::Change},
     probe::{
         Attachments, Features, KernelOptions, KernelSide, MapLog, ProbeError, ReturnProbes,
         calibrate,
@@ -80,6 +84,8 @@ pub struct SessionOptions {
     pub target: Target,
     /// Sizes and filters of the kernel side.
     pub kernel: KernelOptions,
+    /// What is traced.
+    pub probes: Probes,
     /// Only allocations at least this old are shown.
     pub older: Option<Duration>,
     /// Time between reports; survivors are older than this.
@@ -182,6 +188,9 @@ pub struct Session {
     groups: CgroupFs,
     incidents: incident::Incidents,
     names: Names,
+    regions: regions::Accounts,
+    faults: faults::Accounts,
+    reconciled: reconcile::Reconciled,
     traced: Vec<Traced>,
     ended: Vec<Ended>,
     started: Instant,
@@ -256,7 +265,11 @@ impl Life {
                 by_exec,
             } => Some(Self::Ended(*tgid, *space, *by_exec)),
             Event::Candidate { tgid } => Some(Self::Candidate(*tgid)),
-            Event::Context(_) | Event::Mapping { .. } | Event::Oom(_) => None,
+            Event::Context(_)
+            | Event::Mapping { .. }
+            | Event::Region(_)
+            | Event::Fault(_)
+            | Event::Oom(_) => None,
         }
     }
 }
@@ -323,6 +336,9 @@ impl Session {
             symbolizer: Symbolizer::new(),
             jit: jit::JitNames::default(),
             ledger: Ledger::new(ledger),
+            regions: regions::Accounts::default(),
+            faults: faults::Accounts::default(),
+            reconciled: reconcile::Reconciled::default(),
             traced: Vec::new(),
             ended: Vec::new(),
             started: Instant::now(),
@@ -342,6 +358,7 @@ impl Session {
             untold_marks: Vec::new(),
             observed_at: Duration::ZERO,
         };
+        session.attach_memory()?;
         // What the calibration sent.
         session.stream.drain(usize::MAX, |_| {});
         Ok(session)
@@ -462,8 +479,12 @@ impl Session {
             stacks,
             contexts,
             traced,
+            regions,
+            faults,
+            options,
             ..
         } = self;
+        let probes = options.probes;
         // Few at a time: each may be a stack to keep or to unwind, and the clock must go on.
         let more = stream.drain(MAX_LATE, |event| match event {
             Event::Context(context) => {
@@ -471,7 +492,8 @@ impl Session {
                 if family != context.space && !unwinder.knows(context.space) {
                     unwinder.fork_space(family, context.space);
                 }
-                let unwound = unwinder.unwind(context.space, &context.stack);
+                let unwound =
+                    unwinder.unwind_with_pending(context.space, &context.stack, &context.pending);
                 let unknown =
                     !unwinder.knows(context.space) || unwinder.unknown_address().is_some();
                 if unknown {
@@ -492,6 +514,19 @@ impl Session {
                     process.mapping_announced();
                 }
             }
+            Event::Region(event) => {
+                let Some(change) = Change::of(&event) else {
+                    return;
+                };
+                let space = SpaceId(event.header.space);
+                if probes.region {
+                    regions.take(space, &change);
+                }
+                if probes.fault {
+                    faults.change(space, &change);
+                }
+            }
+            Event::Fault(event) => faults.take(&event),
             Event::Oom(kill) => kills.push(kill),
             event => {
                 if let Event::Fork {
@@ -501,6 +536,9 @@ impl Session {
                 } = event
                 {
                     unwinder.fork_space(parent_space, space);
+                    // The child begins with its parent's mappings and pages, nobody's (R13).
+                    regions.fork(parent_space, space);
+                    faults.fork(parent_space, space);
                 }
                 lives.push(Life::of(&event));
             }

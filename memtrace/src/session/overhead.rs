@@ -17,6 +17,10 @@ pub struct Hits {
     pub stepped_returns: u64,
     /// Runs of free programs.
     pub frees: u64,
+    /// System calls that change mappings.
+    pub regions: u64,
+    /// Page faults.
+    pub faults: u64,
 }
 
 impl Hits {
@@ -28,12 +32,20 @@ impl Hits {
             returns: counters.get(Counter::ReturnHits),
             stepped_returns: counters.get(Counter::SteppedReturnHits),
             frees: counters.get(Counter::FreeHits),
+            regions: counters.get(Counter::RegionHits),
+            faults: counters.get(Counter::FaultHits),
         }
     }
 
     /// All of them.
     #[must_use]
     pub fn total(self) -> u64 {
+        self.heap() + self.regions + self.faults
+    }
+
+    /// Those of allocators.
+    #[must_use]
+    pub fn heap(self) -> u64 {
         self.entries + self.returns + self.stepped_returns + self.frees
     }
 
@@ -43,6 +55,8 @@ impl Hits {
             returns: self.returns.saturating_sub(before.returns),
             stepped_returns: self.stepped_returns.saturating_sub(before.stepped_returns),
             frees: self.frees.saturating_sub(before.frees),
+            regions: self.regions.saturating_sub(before.regions),
+            faults: self.faults.saturating_sub(before.faults),
         }
     }
 }
@@ -67,6 +81,10 @@ pub struct CostModel {
     pub sampling: bool,
     /// Placement of the probes.
     pub placements: Placements,
+    /// Measured cost of a system call that changes mappings.
+    pub region_ns: f64,
+    /// Measured cost of a page fault.
+    pub fault_ns: f64,
 }
 
 impl CostModel {
@@ -95,7 +113,10 @@ impl CostModel {
         };
         let apart = hits.stepped_returns.min(hits.entries);
         let apart_ns = self.costs().emulated_free_ns + self.costs().stepped_free_ns;
-        (hits.entries - apart) as f64 * pair + apart as f64 * apart_ns + hits.frees as f64 * free
+        let heap = (hits.entries - apart) as f64 * pair
+            + apart as f64 * apart_ns
+            + hits.frees as f64 * free;
+        heap + hits.regions as f64 * self.region_ns + hits.faults as f64 * self.fault_ns
     }
 
     /// Average over the hits there were; of an even mix before the first.
@@ -105,8 +126,8 @@ impl CostModel {
             Hits {
                 entries: 1,
                 returns: 1,
-                stepped_returns: 0,
                 frees: 1,
+                ..Hits::default()
             }
         } else {
             hits
@@ -205,6 +226,8 @@ mod tests {
             stepped_entry: false,
             stepped_free: true,
         },
+        region_ns: 0.0,
+        fault_ns: 0.0,
     };
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -217,8 +240,8 @@ mod tests {
         let hits = Hits {
             entries: 1000,
             returns: 1000,
-            stepped_returns: 0,
             frees: 1000,
+            ..Hits::default()
         };
         meter.measure(&MODEL, hits, 100_000_000, SECOND);
         assert_eq!(meter.fraction, Some(0.1));
@@ -232,8 +255,7 @@ mod tests {
         let hits = Hits {
             entries: 1000,
             returns: 1000,
-            stepped_returns: 0,
-            frees: 0,
+            ..Hits::default()
         };
         let sampled = CostModel {
             sampling: true,
@@ -249,8 +271,8 @@ mod tests {
         let hits = |n| Hits {
             entries: n,
             returns: n,
-            stepped_returns: 0,
             frees: n,
+            ..Hits::default()
         };
         let mut meter = Meter::default();
         meter.begin(7_000_000_000);

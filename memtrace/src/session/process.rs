@@ -265,6 +265,9 @@ impl Session {
         self.kernel.add_target(tgid, target)?;
         if running {
             self.refresh(tgid)?;
+            self.begin_regions(tgid, space);
+            self.begin_faults(tgid, space);
+            self.begin_reconciliation(tgid, space);
         }
         self.meter.begin(cpu_ns);
         if !std::mem::replace(&mut self.selected.begun, true) {
@@ -306,6 +309,9 @@ impl Session {
         let Some(traced) = self.traced.iter().find(|t| t.tgid == tgid) else {
             return Ok(());
         };
+        if !self.options.probes.heap {
+            return Ok(());
+        }
         if traced
             .image
             .coverage
@@ -447,7 +453,7 @@ impl Session {
             let oldest = self.ended.remove(0);
             self.images_dropped += 1;
             self.cpu_ns_dropped += oldest.cpu_ns;
-            self.ledger.forget(oldest.image.space);
+            self.forget_accounts(oldest.image.space);
             self.unwinder.remove_space(oldest.image.space);
             self.mixed.retain(|(space, _)| *space != oldest.image.space);
         }

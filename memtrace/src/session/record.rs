@@ -5,11 +5,10 @@ use std::{path::Path, time::Duration};
 use super::{
     Session,
     marks::{self, Asked, MarkSocket},
-    reporting::Judged,
+    reporting::{Judged, Ranked},
 };
 use crate::{
     id::{SpaceId, StackId, Tgid},
-    ledger::StackAccount,
     record::{Interval, Observed, RecordError, Recorder, StackKey},
     report::model::{Frame, Mark, Owner, Report},
 };
@@ -97,7 +96,7 @@ impl Session {
     pub(super) fn observed(
         &self,
         judged: &[Judged<'_>],
-        unjudged: &[(StackAccount<'_>, (u64, u64))],
+        unjudged: &[(Ranked<'_>, (u64, u64))],
         names: &HashMap<SpaceId, (Tgid, Owner)>,
     ) -> Vec<Observed> {
         if self.recorder.is_none() {
@@ -110,6 +109,7 @@ impl Session {
                     space: judged.stack.space.0,
                     stack: judged.stack.stack.0,
                     probe: account.probe,
+                    kind: account.kind,
                 },
                 account,
                 judged: is_judged,

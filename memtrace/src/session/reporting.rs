@@ -8,12 +8,12 @@ use super::{
     Session, SessionError, limits, losses, marks::MarkSocket, overhead::Hits, process::Image,
 };
 use crate::{
-    cli::plan::VERDICT_INTERVALS,
+    cli::plan::{Probes, VERDICT_INTERVALS},
     id::{SpaceId, StackId, Tgid},
-    ledger::{Account, Point, Rank, StackAccount},
+    ledger::{Account, Point, Rank, StackAccount, regions::RegionKind},
     report::model::{
-        Frame, GroupBy, Intervals, NotShown, Overhead, Owner, ProbeHits, Process, ProcessState,
-        Report, SCHEMA, Stack,
+        Frame, GroupBy, Grower, Intervals, NotShown, Overhead, Owner, ProbeHits, Process,
+        ProcessState, Report, RuntimeInfo, SCHEMA, Stack, Word,
     },
     report::profile::Moment,
     symbolize::StackToName,
@@ -36,6 +36,8 @@ pub struct Taken {
 }
 
 pub(super) struct Judged<'a> {
+    pub probe: Word,
+    pub kind: Option<RegionKind>,
     pub stack: StackAccount<'a>,
     judgement: Judgement,
     bytes: u64,
@@ -44,8 +46,10 @@ pub(super) struct Judged<'a> {
 
 impl<'a> Judged<'a> {
     /// One that is not judged: too many hold more.
-    pub fn unknown(stack: StackAccount<'a>, (bytes, objects): (u64, u64)) -> Self {
+    pub fn unknown((probe, kind, stack): Ranked<'a>, (bytes, objects): (u64, u64)) -> Self {
         Self {
+            probe,
+            kind,
             stack,
             judgement: Judgement {
                 verdict: Verdict::TooEarly,
@@ -56,9 +60,51 @@ impl<'a> Judged<'a> {
             objects,
         }
     }
+
+    fn is_apart(&self) -> bool {
+        self.kind.is_some_and(RegionKind::is_apart)
+    }
 }
 
+/// A stack with the probe that saw it and what its regions are used as.
+pub(super) type Ranked<'a> = (Word, Option<RegionKind>, StackAccount<'a>);
 impl Session {
+    /// The stacks of all probes, the largest first, and what is no memory in use behind them.
+    fn ranked(&self) -> Vec<Ranked<'_>> {
+        let heap = self.ledger.stacks(Rank::Outstanding).into_iter();
+        let heap = heap.map(|stack| ("heap", None, stack));
+        let regions = self.regions.stacks();
+        let mut all: Vec<Ranked<'_>> = heap
+            .filter(|_| self.options.probes.heap)
+            .chain(regions.map(|(kind, stack)| ("region", Some(kind), stack)))
+            .chain(
+                self.faults
+                    .stacks()
+                    .into_iter()
+                    .map(|stack| ("fault", None, stack)),
+            )
+            .collect();
+        if self.options.probes == Probes::HEAP {
+            return all;
+        }
+        // A call path of which nothing is left in one kind lives on in another.
+        all.retain(|(probe, _, stack)| {
+            *probe == "heap" || stack.account.totals().allocated_bytes > 0
+        });
+        all.sort_by_key(|(_, kind, stack)| {
+            let apart = kind.is_some_and(RegionKind::is_apart);
+            let bytes = stack.account.totals().outstanding_bytes();
+            (
+                apart,
+                std::cmp::Reverse(bytes),
+                *kind,
+                stack.space,
+                stack.stack,
+            )
+        });
+        all
+    }
+
     /// Takes a report: at most `top` stacks by outstanding bytes. `last` makes sure that ages are
     /// as of now.
     pub fn report(&mut self, top: Option<usize>, last: bool) -> Result<Taken, SessionError> {
@@ -86,15 +132,17 @@ impl Session {
         let account = self.losses(&counters);
         self.tell_forks(counters.get(Counter::ForksNotFollowed));
         let names = self.names_of_spaces();
-        let stacks = self.ledger.stacks(Rank::Outstanding);
-        let mut held = stacks
+        let mut held = self
+            .ranked()
             .into_iter()
-            .filter(|s| names.contains_key(&s.space))
-            .filter_map(|stack| Some((stack, self.holds(&stack)?)));
+            .filter(|(_, _, s)| names.contains_key(&s.space))
+            .filter_map(|found| Some((found, self.holds(&found.2)?)));
         let mut judged: Vec<_> = held
             .by_ref()
             .take(MAX_JUDGED)
-            .map(|(stack, (bytes, objects))| Judged {
+            .map(|((probe, kind, stack), (bytes, objects))| Judged {
+                probe,
+                kind,
                 stack,
                 judgement: self.judge(stack.account, &account),
                 bytes,
@@ -102,8 +150,9 @@ impl Session {
             })
             .collect();
         let unjudged: Vec<_> = held.collect();
-        // What grows comes first, however little it holds yet: that is what people look for.
-        judged.sort_by_key(|j| j.judgement.verdict != Verdict::Growing);
+        // What grows comes first, however little it holds yet: that is what people look for. What is
+        // no memory in use comes last.
+        judged.sort_by_key(|j| (j.is_apart(), j.judgement.verdict != Verdict::Growing));
         let observed = self.observed(&judged, &unjudged, &names);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, rest) = judged.split_at(shown);
@@ -151,6 +200,7 @@ impl Session {
                 needed: VERDICT_INTERVALS,
             },
             target: self.options.target.clone(),
+            probes: self.options.probes.names(),
             filters: self.options.filters,
             overhead: self.overhead(hits),
             losses: account.losses,
@@ -207,9 +257,9 @@ impl Session {
     fn overhead(&self, hits: Hits) -> Overhead {
         Overhead {
             probe_hits: ProbeHits {
-                heap: hits.total(),
-                region: 0,
-                fault: 0,
+                heap: hits.heap(),
+                region: hits.regions,
+                fault: hits.faults,
             },
             nanoseconds_per_hit: self.costs.nanoseconds_per_hit(hits),
             fraction_of_target_cpu: self.meter.fraction,
@@ -231,6 +281,24 @@ impl Session {
             .iter()
             .map(|sum| (&sum.image, ProcessState::Exited));
         sums.chain(ended).chain(traced)
+    }
+
+    fn grower(&self, space: SpaceId) -> Option<Grower> {
+        let found = self.reconciled.get(space)?;
+        let (share, bytes) = found.now.largest_grower(&found.before)?;
+        Some(Grower {
+            share,
+            bytes,
+            rss_bytes: found.now.rss.saturating_sub(found.before.rss),
+        })
+    }
+
+    fn runtime(&self, image: &Image) -> Option<RuntimeInfo> {
+        let name = self.reconciled.runtime(image.space)?;
+        Some(RuntimeInfo {
+            name,
+            advice: name.advice(image.tgid.0),
+        })
     }
 
     fn names_of_spaces(&self) -> HashMap<SpaceId, (Tgid, Owner)> {
@@ -301,7 +369,8 @@ impl Session {
                 .get(&space)
                 .map(|(_, owner)| owner.clone())
                 .unwrap_or_default(),
-            probe: "heap",
+            probe: judged.probe,
+            kind: judged.kind,
             outstanding_bytes: judged.bytes,
             outstanding_objects: judged.objects,
             allocated_bytes: totals.allocated_bytes,
@@ -357,7 +426,9 @@ impl Session {
 
     fn processes(&self, losses: &losses::Account) -> Vec<Process> {
         let accounts: HashMap<_, _> = self
-            .ledger
+            .regions
+            .whole()
+            .unwrap_or(&self.ledger)
             .spaces()
             .into_iter()
             .map(|s| (s.space, s.account))
@@ -390,6 +461,9 @@ impl Session {
                     seconds_to_limit: remaining
                         .filter(|_| grows)
                         .and_then(|bytes| trend::forecast(bytes, growth)),
+                    reconciliation: self.reconciled.get(image.space).map(|found| found.now),
+                    grower: self.grower(image.space),
+                    runtime: self.runtime(image),
                 }
             })
             .collect()

@@ -5,12 +5,13 @@
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
-    ContextHeader, EventHeader, EventKind, LifecycleEvent, MappingEvent, OomEvent,
+    ContextHeader, EventHeader, EventKind, FaultEvent, LifecycleEvent, MappingEvent, OomEvent,
+    RegionEvent,
 };
 
 use crate::{
     id::{Fingerprint, SpaceId, Tgid, Tid},
-    unwind::RawStack,
+    unwind::{PendingReturn, RawStack},
 };
 
 /// One record.
@@ -66,6 +67,10 @@ pub enum Event<'a> {
     },
     /// The kernel chose a process to kill.
     Oom(Box<OomEvent>),
+    /// A system call changed the mappings.
+    Region(RegionEvent),
+    /// A page was touched for the first time.
+    Fault(FaultEvent),
 }
 
 /// A stack to unwind.
@@ -86,6 +91,8 @@ pub struct NewContext<'a> {
     pub narrow: Fingerprint,
     /// The stack.
     pub stack: RawStack<'a>,
+    /// Calls in flight with return probes (R26).
+    pub pending: Vec<PendingReturn>,
 }
 
 /// Why a record was not understood.
@@ -141,6 +148,8 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             Ok(Event::Mapping { tgid, space })
         }
         kind if kind == EventKind::Oom as u32 => Ok(Event::Oom(Box::new(read(bytes)?))),
+        kind if kind == EventKind::Region as u32 => Ok(Event::Region(read(bytes)?)),
+        kind if kind == EventKind::Fault as u32 => Ok(Event::Fault(read(bytes)?)),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -165,6 +174,15 @@ fn decode_context(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             lr: head.lr,
             bytes: stack,
         },
+        pending: head
+            .pending
+            .iter()
+            .filter(|[_, original]| *original != 0)
+            .map(|[slot_address, original]| PendingReturn {
+                slot_address: *slot_address,
+                original: *original,
+            })
+            .collect(),
     }))
 }
 
@@ -175,6 +193,8 @@ impl Plain for ContextHeader {}
 impl Plain for LifecycleEvent {}
 impl Plain for MappingEvent {}
 impl Plain for OomEvent {}
+impl Plain for RegionEvent {}
+impl Plain for FaultEvent {}
 
 fn read<T: Plain>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {
@@ -266,6 +286,7 @@ mod tests {
             lr: 6,
             stack_len: 3,
             function: 0,
+            pending: [[0; 2]; memtrace_common::MAX_CALLS],
         };
         let mut bytes = bytes_of(&head);
         bytes.extend([1, 2, 3, 4, 5]);
@@ -293,6 +314,7 @@ mod tests {
             lr: 6,
             stack_len: 30,
             function: 0,
+            pending: [[0; 2]; memtrace_common::MAX_CALLS],
         };
         assert!(matches!(
             decode(&bytes_of(&head)),

@@ -125,6 +125,8 @@ pub struct Discovery {
     pub searched: Vec<Searched>,
     /// Things to know about the process, for people.
     pub notes: Vec<String>,
+    /// It is a Go program.
+    pub go: bool,
 }
 
 impl Discovery {
@@ -313,6 +315,7 @@ impl Discoverer {
             Some(Cached::Found(a)) => (a.object.is_go(), a.object.has_interpreter(), false),
             None => (false, true, false),
         };
+        discovery.go = go;
         if go {
             discovery.notes.push(
                 "a Go program: Go's own heap cannot be traced (return probes would crash it), only \

@@ -17,11 +17,14 @@ pub mod family;
 pub mod maps;
 pub mod object;
 pub mod open;
+pub mod pagemap;
 pub mod perf_map;
 pub mod placement;
 pub mod process;
 mod returns;
+pub mod runtime;
 pub mod select;
+pub mod smaps;
 pub mod text;
 
 /// Text of foreign bytes that is safe to print: control characters are escaped, bytes that are

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::ledger::regions::RegionKind;
 use crate::report::culprit::file_name;
 use crate::report::model::{Frame, Report, Stack};
 
@@ -9,6 +10,7 @@ use crate::report::model::{Frame, Report, Stack};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     probe: &'static str,
+    kind: Option<RegionKind>,
     places: Vec<Place>,
 }
 
@@ -69,6 +71,7 @@ impl<'a> Programs<'a> {
         places.retain(|place| *place != Place::Outside);
         Key {
             probe: stack.probe,
+            kind: stack.kind,
             places,
         }
     }

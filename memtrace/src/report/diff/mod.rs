@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::culprit::culprit;
 use super::model::{Frame, Report, Stack, Target};
+use crate::ledger::regions::RegionKind;
 use crate::trend::Verdict;
 pub use text::render;
 
@@ -122,10 +123,20 @@ pub struct StackChange {
     pub verdict: Option<Verdict>,
     /// heap, region or fault.
     pub probe: &'static str,
+    /// What a region is used as; only with the probe `region`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<RegionKind>,
     /// Processes of the later report, or of the earlier when it went.
     pub pids: BTreeSet<u32>,
     /// The later report's frames where it has them, innermost first.
     pub frames: Vec<Frame>,
+}
+
+impl StackChange {
+    /// Shown, but no memory in use; see [`Stack::is_apart`].
+    fn is_apart(&self) -> bool {
+        self.kind.is_some_and(RegionKind::is_apart)
+    }
 }
 
 /// What is not shown.
@@ -153,7 +164,8 @@ pub fn diff(before: (&str, &Report), after: (&str, &Report)) -> Diff {
     let functions = functions(stacks.iter());
     let mut stacks: Vec<StackChange> = stacks.into_values().filter_map(Both::change).collect();
     stacks.sort_by(|a, b| {
-        (b.amounts.gained_bytes.cmp(&a.amounts.gained_bytes))
+        (a.is_apart().cmp(&b.is_apart()))
+            .then(b.amounts.gained_bytes.cmp(&a.amounts.gained_bytes))
             .then(b.amounts.gained_objects.cmp(&a.amounts.gained_objects))
             .then_with(|| a.frames.iter().map(name).cmp(b.frames.iter().map(name)))
     });
@@ -184,10 +196,11 @@ impl Diff {
         }
     }
 
-    /// The largest gain of one stack in bytes, shown or not when asked before [`Diff::cut`].
+    /// The largest gain of one stack of memory in use in bytes, shown or not when asked before [`Diff::cut`].
     #[must_use]
     pub fn largest_gain(&self) -> i64 {
-        let gains = self.stacks.iter().map(|stack| stack.amounts.gained_bytes);
+        let in_use = self.stacks.iter().filter(|stack| !stack.is_apart());
+        let gains = in_use.map(|stack| stack.amounts.gained_bytes);
         gains.max().unwrap_or(0)
     }
 }
@@ -198,7 +211,8 @@ fn name(frame: &Frame) -> (&Option<String>, &Option<String>) {
 
 impl Side {
     fn of((recording, report): (&str, &Report)) -> Self {
-        let sum = |of: fn(&Stack) -> u64| report.stacks.iter().map(of).fold(0, u64::saturating_add);
+        let in_use = || report.stacks.iter().filter(|stack| !stack.is_apart());
+        let sum = |of: fn(&Stack) -> u64| in_use().map(of).fold(0, u64::saturating_add);
         Self {
             recording: recording.to_owned(),
             host: report.host.clone(),
@@ -282,6 +296,7 @@ impl<'a> Both<'a> {
             amounts: self.amounts,
             verdict: self.after.first().map(|stack| stack.verdict),
             probe: shown.probe,
+            kind: shown.kind,
             pids: self.shown().iter().map(|stack| stack.pid).collect(),
             frames: shown.frames.clone(),
         })
@@ -297,6 +312,9 @@ fn functions<'a>(
         let Some(stack) = both.shown().first() else {
             continue;
         };
+        if stack.is_apart() {
+            continue;
+        }
         let at = culprit(&stack.frames).unwrap_or(0);
         let module = stack.frames.get(at).and_then(|f| f.module.as_deref());
         let (sum, shown) = sums.entry(key.at(at)).or_default();

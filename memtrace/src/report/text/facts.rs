@@ -3,6 +3,7 @@
 use super::headline::{state, time_of_day};
 use super::{View, verdict_style, verdict_word};
 use crate::report::culprit::file_name;
+use crate::report::explain;
 use crate::report::human;
 use crate::report::layout::{Page, Piece, piece, plain, style, tight};
 use crate::report::model::{Container, Coverage, Process};
@@ -66,7 +67,39 @@ fn one_process(page: &mut Page, view: &View<'_>, one: &Process) {
         view.objects(one.outstanding_objects)
     );
     label(page, "Traced", &[plain(traced)]);
+    explained(page, view, one);
     limit(page, one);
+}
+
+/// What resident memory is made of, and what made it grow.
+fn explained(page: &mut Page, view: &View<'_>, one: &Process) {
+    if let Some(sentence) = explain::growth(one, &view.report.stacks) {
+        label(page, "Growth", &[plain(sentence)]);
+    }
+    if let Some(parts) = &one.reconciliation {
+        let named = [
+            ("live blocks", parts.heap_outstanding.unwrap_or(0)),
+            ("from before the attach", parts.before_attach),
+            ("held by the allocator", parts.heap_retained),
+            ("own mappings", parts.regions),
+            ("files", parts.file),
+            ("shared", parts.shared),
+            ("stacks", parts.stack),
+            ("unexplained", parts.unexplained),
+        ];
+        let named: Vec<_> = named
+            .into_iter()
+            .filter(|(_, bytes)| *bytes > 0)
+            .map(|(what, bytes)| format!("{} {what}", tight(human::bytes(bytes))))
+            .collect();
+        if view.verbose && !named.is_empty() {
+            label(page, "Resident", &[plain(named.join(", "))]);
+        }
+    }
+    if let Some(runtime) = &one.runtime {
+        let text = format!("{}: {}", runtime.name.name(), runtime.advice);
+        label(page, "Runtime", &[plain(text)]);
+    }
 }
 
 fn rss(view: &View<'_>, one: &Process) -> String {
@@ -261,7 +294,11 @@ fn overhead(page: &mut Page, view: &View<'_>) {
 
 fn coverage(page: &mut Page, view: &View<'_>) {
     let covered = &view.report.coverage;
-    if covered.iter().all(|one| one.functions.is_empty()) {
+    if !view.report.probes.contains(&"heap") {
+        let what = view.report.probes.join(", ");
+        let text = format!("{what}; not the allocators");
+        label(page, "Probes", &[plain(text)]);
+    } else if covered.iter().all(|one| one.functions.is_empty()) {
         // A note, below, knows better what to do.
         let text = if covered.iter().any(|one| one.note.is_some()) {
             "none"

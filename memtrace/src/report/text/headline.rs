@@ -82,6 +82,7 @@ struct Leak {
     place: Option<String>,
     bytes: u64,
     objects: u64,
+    probe: &'static str,
     rate: f64,
     confidence: f64,
 }
@@ -92,7 +93,7 @@ fn leaks(view: &View<'_>) -> Vec<Leak> {
         let growing = report
             .stacks
             .iter()
-            .filter(|stack| stack.verdict == Verdict::Growing);
+            .filter(|stack| stack.verdict == Verdict::Growing && !stack.is_apart());
         growing.map(stack_leak).collect()
     } else {
         let growing = report
@@ -115,6 +116,7 @@ fn stack_leak(stack: &Stack) -> Leak {
         place: frame.and_then(short_place),
         bytes: stack.outstanding_bytes,
         objects: stack.outstanding_objects,
+        probe: stack.probe,
         rate: stack.growth_bytes_per_second,
         confidence: stack.confidence,
     }
@@ -127,6 +129,7 @@ fn group_leak(row: &Group, by: GroupBy) -> Leak {
         place: None,
         bytes: row.outstanding_bytes,
         objects: row.outstanding_objects,
+        probe: "heap",
         rate: row.growth_bytes_per_second,
         confidence: row.confidence,
     }
@@ -163,7 +166,7 @@ impl Leak {
             view.rate(self.rate),
             human::confidence(self.confidence),
             view.bytes(self.bytes),
-            view.objects(self.objects),
+            view.counted(self.probe, self.objects),
         );
         let pieces = [
             plain(tight(rank)),

@@ -80,6 +80,34 @@ const SENTENCES: &[(&str, &str)] = &[
         "programs over before their mappings could be read: their stacks have no names",
     ),
     (
+        "region_events_lost",
+        "the ring buffer was full (raise --ring-bytes)",
+    ),
+    (
+        "fault_events_lost",
+        "the ring buffer was full (raise --ring-bytes)",
+    ),
+    (
+        "fault_spaces_refused",
+        "faults of more address spaces than there is room for",
+    ),
+    (
+        "page_tables_partial",
+        "a process has more pages than are looked through",
+    ),
+    (
+        "pages_inferred_bytes",
+        "bytes that came with a huge page around a touched one",
+    ),
+    (
+        "region_bytes_dropped",
+        "bytes of more regions than there is room for",
+    ),
+    (
+        "region_calls_refused",
+        "more address spaces than there is room for",
+    ),
+    (
         "contexts_evicted",
         "idle call paths removed from the kernel's table for room",
     ),

@@ -77,11 +77,18 @@ impl View<'_> {
     }
 
     fn objects(&self, objects: u64) -> String {
-        tight(format!(
-            "{}{}",
-            self.about(),
-            human::counted(objects, "object", "objects")
-        ))
+        self.counted("heap", objects)
+    }
+
+    /// What a probe counts besides bytes.
+    fn counted(&self, probe: &str, objects: u64) -> String {
+        let (one, many) = match probe {
+            "region" => ("mapping", "mappings"),
+            "fault" => ("page", "pages"),
+            _ => ("object", "objects"),
+        };
+        let about = if probe == "heap" { self.about() } else { "" };
+        tight(format!("{about}{}", human::counted(objects, one, many)))
     }
 
     fn rate(&self, rate: f64) -> String {

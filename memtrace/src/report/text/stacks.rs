@@ -1,6 +1,7 @@
 //! A line a stack and its frames, or a line a group.
 
 use super::{View, names::fit_name, verdict_pieces};
+use crate::ledger::regions::RegionKind;
 use crate::report::culprit::{culprit, file_name, is_plumbing, name, place, short_place};
 use crate::report::group;
 use crate::report::human;
@@ -43,10 +44,10 @@ pub(super) fn write(page: &mut Page, view: &View<'_>) {
     }
 }
 
-fn amounts(view: &View<'_>, bytes: u64, objects: u64, rate: f64) -> [Vec<Piece>; 2] {
+fn amounts(view: &View<'_>, bytes: u64, objects: &str, rate: f64) -> [Vec<Piece>; 2] {
     let held = piece(style::BOLD, view.bytes(bytes));
     [
-        vec![held, plain(format!(" in {}", view.objects(objects)))],
+        vec![held, plain(format!(" in {objects}"))],
         vec![plain(view.rate(rate))],
     ]
 }
@@ -55,7 +56,7 @@ fn stack_line(page: &mut Page, view: &View<'_>, stack: &Stack) {
     let [mut held, rate] = amounts(
         view,
         stack.outstanding_bytes,
-        stack.outstanding_objects,
+        &view.counted(stack.probe, stack.outstanding_objects),
         stack.growth_bytes_per_second,
     );
     held.insert(0, piece(style::BOLD, format!("#{:<3}", stack.rank)));
@@ -70,8 +71,8 @@ fn stack_line(page: &mut Page, view: &View<'_>, stack: &Stack) {
         items.push(vec![piece(style::DIM, format!("pid {}", stack.pid))]);
     }
     match stack.probe {
-        "region" => items.push(vec![piece(style::DIM, "mapping")]),
-        "fault" => items.push(vec![piece(style::DIM, "page faults")]),
+        "region" => items.push(vec![piece(style::DIM, kind(stack.kind))]),
+        "fault" => items.push(vec![piece(style::DIM, "resident")]),
         _ => {}
     }
     page.items(INDENT, &items);
@@ -83,11 +84,23 @@ fn stack_line(page: &mut Page, view: &View<'_>, stack: &Stack) {
         let text = format!(
             "allocated {} in {}, freed {} in {}",
             view.bytes(stack.allocated_bytes),
-            view.objects(stack.allocated_objects),
+            view.counted(stack.probe, stack.allocated_objects),
             view.bytes(stack.freed_bytes),
-            view.objects(stack.freed_objects),
+            view.counted(stack.probe, stack.freed_objects),
         );
         page.prose(INDENT, &[plain("    "), piece(style::DIM, text)]);
+    }
+}
+
+/// What a region is used as, for people.
+fn kind(kind: Option<RegionKind>) -> &'static str {
+    match kind {
+        Some(RegionKind::Shared) => "shared mapping",
+        Some(RegionKind::File) => "mapped file",
+        Some(RegionKind::Allocator) => "allocator's reserve",
+        Some(RegionKind::ThreadStack) => "thread stack",
+        Some(RegionKind::Reservation) => "reserved addresses",
+        Some(RegionKind::Anonymous) | None => "mapping",
     }
 }
 
@@ -231,7 +244,7 @@ fn group_line(page: &mut Page, view: &View<'_>, row: &Group) {
     let [held, rate] = amounts(
         view,
         row.outstanding_bytes,
-        row.outstanding_objects,
+        &view.objects(row.outstanding_objects),
         row.growth_bytes_per_second,
     );
     let mut title = clean(&group::name(row, by)).into_owned();

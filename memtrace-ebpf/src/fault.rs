@@ -1,0 +1,117 @@
+//! Page faults: which call path touches memory first. User space finds out which of the pages are
+//! anonymous memory, and which are still there.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+    },
+};
+use memtrace_common::{
+    Counter, EventHeader, EventKind, FAULT_FINGERPRINT, FaultEvent,
+    events::{FAULT, FAULT_PRESENT, FAULT_WRITE, OTHER_PROBES},
+    thread::Thread,
+};
+
+use crate::{
+    context,
+    maps::{EVENTS, count},
+    registers::{Place, system_call_number},
+    thread,
+};
+
+const PAGE: u64 = 4096;
+/// An instruction was fetched: a file's page.
+const FETCH: u64 = 16;
+/// Addresses from here on are not the program's.
+const USER_END: u64 = 1 << 56;
+/// Faults wake the reader only when this much waits for it: a wake-up costs more than the fault.
+const WAKE_BYTES: u64 = 1 << 20;
+/// `BPF_RB_AVAIL_DATA`
+const AVAILABLE: u64 = 0;
+/// The system calls that uprobes come in by on newer kernels (335 and 336 on x86).
+const PROBE_CALLS: core::ops::RangeInclusive<i64> = 335..=336;
+
+/// Whether a fault can bring a new page of the program's memory.
+#[inline(always)]
+fn is_of_interest(address: u64, error: u64) -> bool {
+    let changes = error & FAULT_PRESENT == 0 || error & FAULT_WRITE != 0;
+    changes && error & FETCH == 0 && address < USER_END
+}
+
+/// A page that the program touches.
+#[inline(always)]
+pub fn user(address: u64, regs: *const pt_regs, error: u64) {
+    if !is_of_interest(address, error) {
+        return;
+    }
+    let Some(thread) = thread::current() else {
+        return;
+    };
+    record(thread, &Place::read(regs), address, error);
+}
+
+/// A page that the kernel touches in a system call of the program's.
+#[inline(always)]
+pub fn kernel(address: u64, error: u64) {
+    if !is_of_interest(address, error) {
+        return;
+    }
+    let Some(thread) = thread::current() else {
+        return;
+    };
+    if thread.reading != 0 {
+        return;
+    }
+    // SAFETY: helpers that give the current task and its registers.
+    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
+    let number = system_call_number(regs);
+    // Outside of one it is a probe that reads, and whose read fails.
+    if number < 0 || PROBE_CALLS.contains(&number) {
+        return;
+    }
+    record(thread, &Place::read(regs), address, error);
+}
+
+#[inline(always)]
+fn record(thread: &mut Thread, place: &Place, address: u64, error: u64) {
+    count(Counter::FaultHits, 1);
+    thread.reading = 1;
+    // The stack's own next page: what a caller left is above it.
+    let on_stack = address & !(PAGE - 1) == place.sp & !(PAGE - 1);
+    let from = if on_stack {
+        (place.sp | (PAGE - 1)) + 1
+    } else {
+        place.sp
+    };
+    let what = OTHER_PROBES + FAULT;
+    let fingerprint = context::of_place(thread, place, from, what, FAULT_FINGERPRINT);
+    thread.reading = 0;
+    let id = bpf_get_current_pid_tgid();
+    let event = FaultEvent {
+        header: EventHeader {
+            kind: EventKind::Fault as u32,
+            tgid: (id >> 32) as u32,
+            tid: id as u32,
+            pad: 0,
+            space: thread.space,
+            // SAFETY: a helper without arguments.
+            time_ns: unsafe { bpf_ktime_get_ns() },
+        },
+        address,
+        context: fingerprint,
+        flags: error & (FAULT_PRESENT | FAULT_WRITE),
+    };
+    let wake = if EVENTS.query(AVAILABLE) > WAKE_BYTES {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    };
+    if EVENTS
+        .output::<FaultEvent>(&event, u64::from(wake))
+        .is_err()
+    {
+        count(Counter::FaultEventLost, 1);
+    }
+}
