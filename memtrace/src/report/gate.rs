@@ -234,7 +234,8 @@ impl<'a> Judging<'a> {
         }
         let own = self.report.stacks.iter().zip(&self.suppressed);
         let own = own.filter(|(stack, _)| stack.pid == process.pid);
-        let growing = own.filter(|(stack, _)| stack.verdict == Verdict::Growing);
+        let growing =
+            own.filter(|(stack, _)| stack.verdict == Verdict::Growing && !stack.is_apart());
         let (mut named, mut spared) = (false, 0.0);
         for (stack, suppressed) in growing {
             match suppressed {
