@@ -1,4 +1,5 @@
 //! `--probe fault`: resident memory by who touched it first (x86-64 only).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![cfg(target_arch = "x86_64")]
 
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! `--probe region`: mappings to the byte, by who made them (R18–R21, R26).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use memtrace_tests::{Program, Report, Target, Tracer, Truth, require_kernel};
 
