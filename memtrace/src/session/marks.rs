@@ -268,11 +268,8 @@ fn receive(
         // Looks up now and then: a session that ended does not answer any more.
         socket.set_read_timeout(Some(left.min(Duration::from_millis(200))))?;
         let Ok((length, from)) = socket.recv_from(&mut answer) else {
-            let (there, gone) = waiting.into_iter().partition(|(_, path)| path.exists());
-            waiting = there;
-            let gone: Vec<(u32, PathBuf)> = gone;
-            let ended = |(pid, _)| (pid, "it has ended".to_owned());
-            sent.failed.extend(gone.into_iter().map(ended));
+            // One that ended meanwhile has no moment left to be marked.
+            waiting.retain(|(_, path)| path.exists());
             continue;
         };
         let asked = waiting
