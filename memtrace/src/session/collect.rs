@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use memtrace_common::{HEAP_FINGERPRINT, LiveKey, LiveValue, PROBE_BITS, weight};
+use memtrace_common::{
+    Context, ContextKey, HEAP_FINGERPRINT, LiveKey, LiveValue, PROBE_BITS, weight,
+};
 
 use super::{Session, SessionError};
 use crate::{
@@ -22,13 +24,17 @@ pub(super) type Found = HashMap<(SpaceId, Fingerprint), Survivors>;
 impl Session {
     /// Brings the ledger up to date. `walk` forces the walk of the live table.
     pub(super) fn collect(&mut self, walk: bool) -> Result<(), SessionError> {
+        let counts = self.counts()?;
+        // A call path's stack is sent before its first call is counted: of all that was counted
+        // until here the stack is in the ring buffer by now.
+        while self.handle_events()? {}
         // Ages are as of this moment, and in whole milliseconds since the start a block's birth
         // comes out the same at every report.
         let now = self.started.elapsed();
         self.observed_at = whole_milliseconds(now);
         let at = self.observed_at;
         let as_of_ns = monotonic_ns() - nanoseconds(now - at);
-        let rows = self.rows(walk || self.walk_is_due(), now - at)?;
+        let rows = self.rows(counts, walk || self.walk_is_due(), now - at)?;
         self.ledger.observe(at, rows);
         self.collect_faults(at, as_of_ns, walk)?;
         self.collect_regions(at, as_of_ns);
@@ -38,7 +44,8 @@ impl Session {
 
     /// The last figures of an address space that has ended; its entries leave the tables.
     pub(super) fn collect_final(&mut self, space: SpaceId) -> Result<(), SessionError> {
-        let rows = self.rows(true, Duration::ZERO)?;
+        let counts = self.counts()?;
+        let rows = self.rows(counts, true, Duration::ZERO)?;
         let at = whole_milliseconds(self.started.elapsed());
         self.ledger.end(at, space, rows);
         self.end_memory(at, &HashSet::from([space]));
@@ -47,8 +54,21 @@ impl Session {
         Ok(())
     }
 
-    /// What the kernel's tables say now; ages are as of `before` now.
-    fn rows(&mut self, walk: bool, before: Duration) -> Result<Vec<Row>, SessionError> {
+    /// The kernel's table of contexts as it is now.
+    fn counts(&self) -> Result<Vec<(ContextKey, Context)>, SessionError> {
+        let mut counts = Vec::new();
+        self.kernel
+            .walk_contexts(|key, context| counts.push((key, context)))?;
+        Ok(counts)
+    }
+
+    /// The counts by stack; ages are as of `before` now.
+    fn rows(
+        &mut self,
+        counts: Vec<(ContextKey, Context)>,
+        walk: bool,
+        before: Duration,
+    ) -> Result<Vec<Row>, SessionError> {
         let survivors = if walk {
             Some(self.walk_live(before)?)
         } else {
@@ -56,7 +76,6 @@ impl Session {
         };
         let mut rows = Vec::new();
         let Self {
-            kernel,
             contexts,
             stacks,
             mixed,
@@ -64,15 +83,15 @@ impl Session {
             follow,
             ..
         } = self;
-        kernel.walk_contexts(|key, context| {
+        for (key, context) in counts {
             if key.fingerprint & PROBE_BITS != HEAP_FINGERPRINT {
                 idle.look(key, &context);
-                return;
+                continue;
             }
             let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
             let family = follow.family(space);
             let Some(stack) = contexts.stack(family, fingerprint, stacks) else {
-                return;
+                continue;
             };
             if contexts.is_mixed(family, fingerprint, context.hits) {
                 mixed.insert((space, stack));
@@ -97,7 +116,7 @@ impl Session {
                 totals,
                 survivors,
             });
-        })?;
+        }
         self.evict_contexts()?;
         Ok(rows)
     }
