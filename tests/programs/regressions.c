@@ -1,5 +1,5 @@
 /* What once went wrong, one mode each; see tests/regressions.rs.
- * usage: regressions quick|burst|hole|left_outer|first_thread|called_at_once PLUGIN */
+ * usage: regressions quick|burst|hole|left_outer|first_thread|called_at_once PLUGIN|new_paths */
 #include "truth.h"
 
 #include <dlfcn.h>
@@ -102,6 +102,37 @@ static void called_at_once(const char *plugin) {
     KEEP(leak(5555));
 }
 
+/* A call path that was never taken before, every half millisecond. */
+TRUTH_SITE(on_new_path);
+SITE void on_new_path(void) {
+    void *p = malloc(48);
+    KEEP(p);
+    truth_took(&site_on_new_path, 48);
+}
+
+SITE void one(unsigned path, int depth);
+SITE void zero(unsigned path, int depth) {
+    if (depth == 0)
+        on_new_path();
+    else
+        (path & 1 ? one : zero)(path >> 1, depth - 1);
+    NOT_A_TAIL_CALL();
+}
+SITE void one(unsigned path, int depth) {
+    if (depth == 0)
+        on_new_path();
+    else
+        (path & 1 ? one : zero)(path >> 1, depth - 1);
+    NOT_A_TAIL_CALL();
+}
+
+static void new_paths(void) {
+    for (unsigned path = 0; path < 1500; path++) {
+        zero(path, 12);
+        usleep(500);
+    }
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     if (strcmp(mode, "quick") == 0) {
@@ -126,6 +157,8 @@ int main(int argc, char **argv) {
         pthread_exit(NULL);
     } else if (strcmp(mode, "called_at_once") == 0 && argc > 2) {
         called_at_once(argv[2]);
+    } else if (strcmp(mode, "new_paths") == 0) {
+        new_paths();
     } else {
         return 99;
     }

@@ -144,6 +144,30 @@ fn a_library_may_be_called_at_once() {
     target.assert_unharmed();
 }
 
+/// A call path that appears while a report is taken has its stack in that report, or its copy is
+/// counted as lost (R12).
+#[test]
+fn a_call_path_new_during_a_report_has_its_stack() {
+    require_kernel!();
+    let mut target = Target::spawn(&program().build(), &["new_paths"]);
+    let options = ["--interval", "100ms"];
+    let mut tracer = Tracer::attach_stream(target.pid(), &options);
+    target.go();
+    target.truth();
+    tracer.signal(libc::SIGINT);
+    let ended = tracer.wait();
+    ended.assert_code(0);
+    let reports: Vec<Report> = ended.stdout.lines().map(Report::parse).collect();
+    assert!(reports.len() > 5, "{} reports", reports.len());
+    for report in reports {
+        let unnamed = report.stacks.iter().filter(|stack| stack.frames.len() < 2);
+        let missing: Vec<String> = unnamed.map(Stack::describe).collect();
+        let lost = report.counter("stack_copies_lost");
+        assert!(missing.is_empty() || lost > 0, "{missing:?}");
+    }
+    target.assert_unharmed();
+}
+
 /// A ring buffer without room for one stack copy could never name a stack.
 #[test]
 fn a_ring_buffer_holds_a_stack() {

@@ -19,6 +19,8 @@ use anyhow::{Context as _, bail};
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // As memtrace itself does, before there is a thread.
+    memtrace::probe::provide_tracefs()?;
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match *words.as_slice() {
         ["floor", pid] => floor::run(number(pid)?),

@@ -9,7 +9,8 @@ use aya::{
 };
 use memtrace_common::{
     COUNTERS, Context, ContextKey, Counter, LiveKey, LiveValue, MAX_SAMPLING_EPOCHS, Sampling,
-    Selection, Settings, Target, TextTable, WIDE_SLOTS, counters::MAX_COUNTERS, thread::Thread,
+    Selection, Settings, Target, TextTable, WIDE_SLOTS, counters::MAX_COUNTERS, heap::FOLLOW_FORK,
+    thread::Thread,
 };
 
 use super::{
@@ -32,6 +33,8 @@ pub struct KernelOptions {
     pub context_entries: u32,
     /// Threads with calls in flight at once.
     pub thread_entries: u32,
+    /// Processes that can be targets at once.
+    pub target_entries: u32,
     /// Text tables: address spaces traced at once.
     pub text_slots: u32,
     /// Ring buffer, a power of two and a multiple of the page size.
@@ -52,6 +55,7 @@ impl Default for KernelOptions {
             live_entries: 1 << 20,
             context_entries: 1 << 16,
             thread_entries: 1 << 13,
+            target_entries: 1 << 11,
             text_slots: 16,
             ring_bytes: 8 << 20,
             min_size: 0,
@@ -61,6 +65,9 @@ impl Default for KernelOptions {
         }
     }
 }
+
+/// Call paths of forked processes whose stacks need no second copy.
+const KNOWN_ENTRIES: u32 = 1 << 16;
 
 /// Sums of the counters over all processors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -113,6 +120,9 @@ impl KernelSide {
         };
         let settings = [settings.min_size, settings.max_size, settings.regions];
         let selection = &options.selection;
+        // Nobody asks for the call paths of forked processes where none is followed.
+        let follows = selection.modes & FOLLOW_FORK != 0;
+        let known_entries = if follows { KNOWN_ENTRIES } else { 1 };
         let selection = [selection.modes, selection.comm[0], selection.comm[1]];
         let mut loader = EbpfLoader::new();
         loader
@@ -123,6 +133,8 @@ impl KernelSide {
             .override_global("SETTINGS", settings.as_slice(), true)
             .override_global("SELECTION", selection.as_slice(), true)
             .map_max_entries("SLOTS", options.text_slots)
+            .map_max_entries("TARGETS", options.target_entries)
+            .map_max_entries("KNOWN", known_entries)
             .map_max_entries("LIVE", options.live_entries)
             .map_max_entries("CONTEXTS", options.context_entries)
             .map_max_entries("THREADS", options.thread_entries)

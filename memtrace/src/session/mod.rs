@@ -137,7 +137,8 @@ pub enum SessionError {
 
 /// Processes whose figures are kept at once when they become targets by themselves.
 const MAX_SHARED_SPACES: usize = 8192;
-/// Room for call paths and threads of many processes, taken in the kernel as they come.
+/// Room for many processes; for their call paths and threads, taken in the kernel as they come.
+const SHARED_TARGETS: u32 = 1 << 14;
 const SHARED_CONTEXTS: u32 = 1 << 18;
 const SHARED_THREADS: u32 = 1 << 15;
 
@@ -280,6 +281,7 @@ impl Session {
         let shared = options.follow || options.selector.is_some();
         options.kernel.selection = follow::selection(options.follow, options.selector.as_ref());
         if shared {
+            options.kernel.target_entries = options.kernel.target_entries.max(SHARED_TARGETS);
             options.kernel.text_slots = options.kernel.text_slots.max(follow::Follow::SLOTS);
             options.kernel.context_entries = options.kernel.context_entries.max(SHARED_CONTEXTS);
             options.kernel.thread_entries = options.kernel.thread_entries.max(SHARED_THREADS);
