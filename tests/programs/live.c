@@ -5,22 +5,14 @@
 #include <poll.h>
 #include <time.h>
 
-#define SITE_OF(name)                                                                              \
-    TRUTH_SITE(name);                                                                              \
-    SITE void *name(size_t n) {                                                                    \
-        void *p = malloc(n);                                                                       \
-        KEEP(p);                                                                                   \
-        truth_took(&site_##name, n);                                                               \
-        return p;                                                                                  \
-    }
-SITE_OF(leak)
-SITE_OF(slow_leak)
-SITE_OF(noisy_leak)
-SITE_OF(warmup)
-SITE_OF(cache)
-SITE_OF(sawtooth)
-SITE_OF(spike)
-SITE_OF(steady)
+TRUTH_MALLOC_SITE(leak)
+TRUTH_MALLOC_SITE(slow_leak)
+TRUTH_MALLOC_SITE(noisy_leak)
+TRUTH_MALLOC_SITE(warmup)
+TRUTH_MALLOC_SITE(cache)
+TRUTH_MALLOC_SITE(sawtooth)
+TRUTH_MALLOC_SITE(spike)
+TRUTH_MALLOC_SITE(steady)
 
 static double now(void) {
     struct timespec t;

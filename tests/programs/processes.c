@@ -11,18 +11,10 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#define SITE_OF(name)                                                                              \
-    TRUTH_SITE(name);                                                                              \
-    SITE void *name(size_t n) {                                                                    \
-        void *p = malloc(n);                                                                       \
-        KEEP(p);                                                                                   \
-        truth_took(&site_##name, n);                                                               \
-        return p;                                                                                  \
-    }
-SITE_OF(parent_leak)
-SITE_OF(child_leak)
-SITE_OF(before_exec)
-SITE_OF(after_exec)
+TRUTH_MALLOC_SITE(parent_leak)
+TRUTH_MALLOC_SITE(child_leak)
+TRUTH_MALLOC_SITE(before_exec)
+TRUTH_MALLOC_SITE(after_exec)
 
 static void *blocks[1000];
 

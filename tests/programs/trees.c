@@ -17,20 +17,12 @@
 
 extern char **environ;
 
-#define SITE_OF(name)                                                                              \
-    TRUTH_SITE(name);                                                                              \
-    SITE void *name(size_t n) {                                                                    \
-        void *p = malloc(n);                                                                       \
-        KEEP(p);                                                                                   \
-        truth_took(&site_##name, n);                                                               \
-        return p;                                                                                  \
-    }
-SITE_OF(root_leak)
-SITE_OF(child_leak)
-SITE_OF(grandchild_leak)
-SITE_OF(worker_leak)
-SITE_OF(worker_cache)
-SITE_OF(quiet_leak)
+TRUTH_MALLOC_SITE(root_leak)
+TRUTH_MALLOC_SITE(child_leak)
+TRUTH_MALLOC_SITE(grandchild_leak)
+TRUTH_MALLOC_SITE(worker_leak)
+TRUTH_MALLOC_SITE(worker_cache)
+TRUTH_MALLOC_SITE(quiet_leak)
 
 static void *inherited[100];
 

@@ -66,6 +66,16 @@ UNUSED static void truth_gave(struct truth_site *site, size_t bytes) {
     __atomic_fetch_sub(&site->outstanding_objects, 1, __ATOMIC_RELAXED);
 }
 
+/* A site that mallocs what it is asked for. */
+#define TRUTH_MALLOC_SITE(name)                                                                    \
+    TRUTH_SITE(name);                                                                              \
+    SITE void *name(size_t n) {                                                                    \
+        void *p = malloc(n);                                                                       \
+        KEEP(p);                                                                                   \
+        truth_took(&site_##name, n);                                                               \
+        return p;                                                                                  \
+    }
+
 /* After fork: the child counts its own. */
 UNUSED static void truth_reset(void) {
     for (struct truth_site *s = __start_truth_sites; s < __stop_truth_sites; s++)

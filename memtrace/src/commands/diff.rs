@@ -7,7 +7,6 @@ use crate::{
     record::{Recording, When},
     report::{
         diff::{diff, render},
-        json,
         model::Report,
         text::TextOptions,
     },
@@ -25,18 +24,12 @@ pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
         u64::try_from(found.largest_gain()).is_ok_and(|gained| gained >= fail_on.bytes())
     });
     found.cut(plan.top.limit());
-    let printed = super::print(|out| {
-        if plan.json {
-            return json::pretty(&found, out);
-        }
-        let options = TextOptions {
-            width: terminal::width(),
-            color: terminal::color(plan.color),
-            verbose: plan.verbose,
-        };
-        out.extend_from_slice(render(&found, options).as_bytes());
-        Ok(())
-    })?;
+    let options = TextOptions {
+        width: terminal::width(),
+        color: terminal::color(plan.color),
+        verbose: plan.verbose,
+    };
+    let printed = super::print_as(plan.json, &found, || render(&found, options))?;
     Ok(if is_met { Exit::FailOnMet } else { printed })
 }
 

@@ -6,7 +6,6 @@ use crate::{
     doctor::{Questions, examine},
     report::{
         doctor::{Status, render},
-        json,
         text::TextOptions,
     },
 };
@@ -18,18 +17,12 @@ pub(super) fn doctor(plan: &DoctorPlan) -> anyhow::Result<Exit> {
         custom: custom(&plan.allocators)?,
         objects: plan.allocators.objects.clone(),
     });
-    let printed = super::print(|out| {
-        if plan.json {
-            return json::pretty(&found, out);
-        }
-        let options = TextOptions {
-            width: terminal::width(),
-            color: terminal::color(plan.color),
-            verbose: plan.verbose,
-        };
-        out.extend_from_slice(render(&found, options).as_bytes());
-        Ok(())
-    })?;
+    let options = TextOptions {
+        width: terminal::width(),
+        color: terminal::color(plan.color),
+        verbose: plan.verbose,
+    };
+    let printed = super::print_as(plan.json, &found, || render(&found, options))?;
     Ok(match found.worst() {
         Status::Ok | Status::Warn => printed,
         Status::Fail => Exit::Failed,

@@ -7,7 +7,6 @@ use crate::{
     record::{Numbered, Recording},
     report::{
         incident::{self, Incident},
-        json,
         layout::clean,
         text::{self, TextOptions},
     },
@@ -18,13 +17,7 @@ pub(super) fn incidents(plan: &IncidentsPlan) -> anyhow::Result<Exit> {
     let recording = Recording::open(&plan.file)?;
     let Some(number) = plan.number else {
         let found = recording.incidents()?;
-        return super::print(|out| match plan.json {
-            true => json::pretty(&found, out),
-            false => {
-                out.extend_from_slice(list(&found).as_bytes());
-                Ok(())
-            }
-        });
+        return super::print_as(plan.json, &found, || list(&found));
     };
     let found = recording.incident(number)?.with_context(|| {
         format!(
@@ -32,13 +25,7 @@ pub(super) fn incidents(plan: &IncidentsPlan) -> anyhow::Result<Exit> {
             plan.file.display()
         )
     })?;
-    super::print(|out| match plan.json {
-        true => json::pretty(&found, out),
-        false => {
-            out.extend_from_slice(whole(&found, terminal::width()).as_bytes());
-            Ok(())
-        }
-    })
+    super::print_as(plan.json, &found, || whole(&found, terminal::width()))
 }
 
 /// What an incident is in lines; a recording may come from anybody.

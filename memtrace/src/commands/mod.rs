@@ -13,9 +13,11 @@ mod trace;
 
 use std::io::{self, Write as _};
 
+use serde::Serialize;
+
 use crate::{
     cli::{self, exit::Exit, plan::Plan},
-    report::json::is_closed_pipe,
+    report::json::{self, is_closed_pipe},
 };
 
 /// Carries a plan out; errors are one line on standard error.
@@ -45,6 +47,21 @@ fn print(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> anyhow::Result<E
         Err(error) if !is_closed_pipe(&error) => Err(error.into()),
         _ => Ok(Exit::Done),
     }
+}
+
+/// Prints as JSON, or as text for people.
+fn print_as<T: Serialize>(
+    json: bool,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<Exit> {
+    print(|out| {
+        if json {
+            return json::pretty(value, out);
+        }
+        out.extend_from_slice(text().as_bytes());
+        Ok(())
+    })
 }
 
 /// The error with its causes in one line; a cause that the text before it quotes is not repeated.

@@ -29,7 +29,7 @@ pub use account::Account;
 pub use history::{History, MIN_HISTORY_POINTS, Point};
 pub use input::{Dropped, LedgerOptions, Row};
 pub use snapshot::{Rank, Snapshot, SpaceAccount, StackAccount};
-pub use totals::{Survivors, Totals};
+pub use totals::{Ages, Survivors, Totals};
 
 #[derive(Debug)]
 struct Space {

@@ -70,6 +70,32 @@ pub struct Survivors {
     pub matching_objects_q16: u64,
 }
 
+/// By which ages live memory is told apart. All times are of one clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ages {
+    /// Ages are as of this moment.
+    pub now_ns: u64,
+    /// Above this age memory counts as old.
+    pub old_ns: u64,
+    /// From this age on it passes `--older`.
+    pub matching_ns: u64,
+}
+
+impl Survivors {
+    /// Adds memory that has lived since `born_ns`. Saturates.
+    pub fn add(&mut self, ages: Ages, born_ns: u64, bytes: u64, objects_q16: u64) {
+        let age_ns = ages.now_ns.saturating_sub(born_ns);
+        let is_old = age_ns > ages.old_ns;
+        let is_matching = age_ns >= ages.matching_ns;
+        *self += Self {
+            oldest_seconds: age_ns as f64 / 1e9,
+            old_bytes: if is_old { bytes } else { 0 },
+            matching_bytes: if is_matching { bytes } else { 0 },
+            matching_objects_q16: if is_matching { objects_q16 } else { 0 },
+        };
+    }
+}
+
 impl AddAssign for Survivors {
     fn add_assign(&mut self, other: Self) {
         self.oldest_seconds = self.oldest_seconds.max(other.oldest_seconds);

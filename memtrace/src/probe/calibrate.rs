@@ -116,11 +116,27 @@ pub fn calibrate(kernel: &mut KernelSide) -> Result<(Calibration, Attachments), 
         .attach(&mut attachments, &points, Purpose::Trace)
         .into_iter()
         .collect::<Result<(), _>>()?;
+    let calibration = as_target(kernel, SPACE, |kernel| {
+        let exact = measure_both();
+        kernel.set_sampling(SAMPLE_BYTES)?;
+        let sampled = measure_both();
+        Ok(Calibration { exact, sampled })
+    })?;
+    Ok((calibration, attachments))
+}
+
+/// Measures with memtrace itself as the target, and leaves nothing of that in the tables.
+pub(super) fn as_target<T>(
+    kernel: &mut KernelSide,
+    space: SpaceId,
+    measure: impl FnOnce(&mut KernelSide) -> Result<T, ProbeError>,
+) -> Result<T, ProbeError> {
+    let me = Tgid(std::process::id());
     kernel.add_target(
         me,
         Target {
-            space: SPACE.0,
-            image: SPACE.0,
+            space: space.0,
+            image: space.0,
             threads: THREADS_UNKNOWN,
             text_slot: 0,
             borrowed: 0,
@@ -128,14 +144,12 @@ pub fn calibrate(kernel: &mut KernelSide) -> Result<(Calibration, Attachments), 
             pad: 0,
         },
     )?;
-    let exact = measure_both();
-    kernel.set_sampling(SAMPLE_BYTES)?;
-    let sampled = measure_both();
+    let measured = measure(kernel)?;
     kernel.remove_target(me)?;
     kernel.forget_thread(rustix::thread::gettid().as_raw_pid().cast_unsigned())?;
-    kernel.forget_space(SPACE)?;
+    kernel.forget_space(space)?;
     kernel.reset_counters()?;
-    Ok((Calibration { exact, sampled }, attachments))
+    Ok(measured)
 }
 
 fn measure_both() -> HitCosts {
@@ -172,7 +186,7 @@ fn measure(alloc: Probed, free: Probed) -> (f64, f64) {
     (median(pairs), median(frees))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

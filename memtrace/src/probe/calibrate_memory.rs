@@ -2,11 +2,13 @@
 
 use std::{hint::black_box, time::Instant};
 
-use memtrace_common::{THREADS_UNKNOWN, Target};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::{KernelSide, ProbeError};
-use crate::id::{SpaceId, Tgid};
+use super::{
+    KernelSide, ProbeError,
+    calibrate::{as_target, median},
+};
+use crate::id::SpaceId;
 
 /// Space id used while measuring.
 const SPACE: SpaceId = SpaceId(2);
@@ -24,27 +26,12 @@ pub struct MemoryCosts {
 
 /// Measures what is attached: once as any other process, once as a target. Some milliseconds.
 pub fn calibrate_memory(kernel: &mut KernelSide) -> Result<MemoryCosts, ProbeError> {
-    let me = Tgid(std::process::id());
     let untraced = (calls(), faults());
-    kernel.add_target(
-        me,
-        Target {
-            space: SPACE.0,
-            image: SPACE.0,
-            threads: THREADS_UNKNOWN,
-            text_slot: 0,
-            borrowed: 0,
-            anchor: me.0,
-            pad: 0,
-        },
-    )?;
-    // The first ones make the contexts.
-    let _ = (calls(), faults());
-    let traced = (calls(), faults());
-    kernel.remove_target(me)?;
-    kernel.forget_thread(rustix::thread::gettid().as_raw_pid().cast_unsigned())?;
-    kernel.forget_space(SPACE)?;
-    kernel.reset_counters()?;
+    let traced = as_target(kernel, SPACE, |_| {
+        // The first ones make the contexts.
+        let _ = (calls(), faults());
+        Ok((calls(), faults()))
+    })?;
     Ok(MemoryCosts {
         region_ns: (traced.0 - untraced.0).max(0.0),
         fault_ns: (traced.1 - untraced.1).max(0.0),
@@ -97,9 +84,4 @@ fn unmap(place: *mut std::ffi::c_void, pages: usize) {
     let length = pages * rustix::param::page_size();
     // SAFETY: made by `map`, used by nobody else.
     let _ = unsafe { munmap(place, length) };
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

@@ -9,10 +9,11 @@ use memtrace_common::{
     Context, ContextKey, HEAP_FINGERPRINT, LiveKey, LiveValue, PROBE_BITS, weight,
 };
 
-use super::{Session, SessionError};
+use super::{Session, SessionError, contexts::Contexts, follow::Follow};
 use crate::{
-    id::{Fingerprint, SpaceId},
-    ledger::{Row, Survivors, Totals},
+    id::{Fingerprint, SpaceId, StackId},
+    ledger::{Ages, Row, Survivors, Totals},
+    unwind::StackTable,
 };
 
 /// A walk of the live table may take this share of the time: a table of millions is walked less
@@ -20,6 +21,53 @@ use crate::{
 const WALK_SHARE: u32 = 50;
 
 pub(super) type Found = HashMap<(SpaceId, Fingerprint), Survivors>;
+
+/// Whether a context counts heap calls, and not those of another probe.
+pub(super) fn is_of_heap(key: ContextKey) -> bool {
+    key.fingerprint & PROBE_BITS == HEAP_FINGERPRINT
+}
+
+/// What a context has counted.
+pub(super) fn totals(context: &Context) -> Totals {
+    Totals {
+        allocated_bytes: context.allocated_bytes,
+        freed_bytes: context.freed_bytes,
+        allocated_objects_q16: context.allocated_objects,
+        freed_objects_q16: context.freed_objects,
+    }
+}
+
+/// What the kernel's contexts are made into rows of the ledger with.
+pub(super) struct Attribution<'a> {
+    pub contexts: &'a mut Contexts,
+    pub stacks: &'a mut StackTable,
+    pub mixed: &'a mut HashSet<(SpaceId, StackId)>,
+    /// What a walk of the live table found, where there was one.
+    pub found: Option<&'a Found>,
+}
+
+impl Attribution<'_> {
+    /// The counts of a context under its stack; `None` when the table of stacks is full.
+    pub fn row(&mut self, follow: &Follow, key: ContextKey, context: &Context) -> Option<Row> {
+        let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
+        let family = follow.family(space);
+        let stack = self.contexts.stack(family, fingerprint, self.stacks)?;
+        if self.contexts.is_mixed(family, fingerprint, context.hits) {
+            self.mixed.insert((space, stack));
+        }
+        let survivors = |found: &Found| {
+            let of_context = found.get(&(space, fingerprint));
+            of_context.copied().unwrap_or_default()
+        };
+        Some(Row {
+            space,
+            stack,
+            context: Some(fingerprint),
+            totals: totals(context),
+            survivors: self.found.map(survivors),
+        })
+    }
+}
 
 impl Session {
     /// Brings the ledger up to date. `walk` forces the walk of the live table.
@@ -69,7 +117,7 @@ impl Session {
         walk: bool,
         before: Duration,
     ) -> Result<Vec<Row>, SessionError> {
-        let survivors = if walk {
+        let found = if walk {
             Some(self.walk_live(before)?)
         } else {
             None
@@ -83,39 +131,20 @@ impl Session {
             follow,
             ..
         } = self;
+        let mut attribution = Attribution {
+            contexts,
+            stacks,
+            mixed,
+            found: found.as_ref(),
+        };
         for (key, context) in counts {
-            if key.fingerprint & PROBE_BITS != HEAP_FINGERPRINT {
-                idle.look(key, &context);
-                continue;
-            }
-            let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
-            let family = follow.family(space);
-            let Some(stack) = contexts.stack(family, fingerprint, stacks) else {
-                continue;
-            };
-            if contexts.is_mixed(family, fingerprint, context.hits) {
-                mixed.insert((space, stack));
+            if is_of_heap(key) {
+                let Some(row) = attribution.row(follow, key, &context) else {
+                    continue;
+                };
+                rows.push(row);
             }
             idle.look(key, &context);
-            let totals = Totals {
-                allocated_bytes: context.allocated_bytes,
-                freed_bytes: context.freed_bytes,
-                allocated_objects_q16: context.allocated_objects,
-                freed_objects_q16: context.freed_objects,
-            };
-            let survivors = survivors.as_ref().map(|found| {
-                found
-                    .get(&(space, fingerprint))
-                    .copied()
-                    .unwrap_or_default()
-            });
-            rows.push(Row {
-                space,
-                stack,
-                context: Some(fingerprint),
-                totals,
-                survivors,
-            });
         }
         self.evict_contexts()?;
         Ok(rows)
@@ -129,31 +158,30 @@ impl Session {
     /// Ages of the live blocks, per context.
     pub(super) fn walk_live(&mut self, before: Duration) -> Result<Found, SessionError> {
         let begun = Instant::now();
-        let now_ns = monotonic_ns() - nanoseconds(before);
-        let old_ns = nanoseconds(self.options.interval);
-        let matching_ns = self.options.older.map_or(0, nanoseconds);
+        let ages = self.ages(monotonic_ns() - nanoseconds(before));
         let rates = self.kernel.rates();
         let mut found = Found::new();
         self.kernel
             .walk_live(|LiveKey { space, .. }, value: LiveValue| {
-                let age_ns = now_ns.saturating_sub(value.born_ns);
                 let rate = rates.get(value.epoch()).copied().unwrap_or(1);
                 let objects = weight::objects_q16(value.size(), rate);
                 let bytes = weight::bytes(value.size(), objects);
                 let survivors = found
                     .entry((SpaceId(space), Fingerprint(value.context)))
                     .or_default();
-                survivors.oldest_seconds = survivors.oldest_seconds.max(age_ns as f64 / 1e9);
-                if age_ns > old_ns {
-                    survivors.old_bytes += bytes;
-                }
-                if age_ns >= matching_ns {
-                    survivors.matching_bytes += bytes;
-                    survivors.matching_objects_q16 += objects;
-                }
+                survivors.add(ages, value.born_ns, bytes, objects);
             })?;
         self.last_walk = Some((Instant::now(), begun.elapsed()));
         Ok(found)
+    }
+
+    /// The ages that reports tell apart, as of a moment of [`monotonic_ns`].
+    pub(super) fn ages(&self, now_ns: u64) -> Ages {
+        Ages {
+            now_ns,
+            old_ns: nanoseconds(self.options.interval),
+            matching_ns: self.options.older.map_or(0, nanoseconds),
+        }
     }
 }
 

@@ -10,10 +10,7 @@ use memtrace_common::{
     events::{FAULT_PRESENT, FAULT_WRITE},
 };
 
-use super::{
-    Session, SessionError,
-    collect::{monotonic_ns, nanoseconds},
-};
+use super::{Session, SessionError, collect::monotonic_ns};
 use crate::{
     id::{Fingerprint, SpaceId, Tgid},
     ledger::{Ledger, LedgerOptions, Rank, Row, StackAccount, faults::Faults, regions::Change},
@@ -241,8 +238,7 @@ impl Session {
     }
 
     fn fault_rows(&mut self, now_ns: u64, only: Option<&HashSet<SpaceId>>) -> Vec<Row> {
-        let old_ns = nanoseconds(self.options.interval);
-        let matching_ns = self.options.older.map_or(0, nanoseconds);
+        let ages = self.ages(now_ns);
         let Self {
             faults,
             contexts,
@@ -257,7 +253,7 @@ impl Session {
             .filter(|(space, _)| only.is_none_or(|only| only.contains(space)))
         {
             let family = follow.family(*space);
-            let survivors = pages.survivors(now_ns, old_ns, matching_ns);
+            let survivors = pages.survivors(ages);
             for (owner, totals) in pages.totals() {
                 let Some(stack) = contexts.stack(family, owner, stacks) else {
                     continue;

@@ -14,17 +14,19 @@ use std::{
 };
 
 use memtrace_common::{
-    HEAP_FINGERPRINT, PROBE_BITS, Selection,
+    Selection,
     heap::{FOLLOW_ALL, FOLLOW_EXEC, FOLLOW_FORK, WATCH_EXEC},
 };
 
 use super::{
-    Session, SessionError, limits,
+    Session, SessionError,
+    collect::{Attribution, Found, is_of_heap, totals},
+    limits,
     process::{Ended, Image, Traced},
 };
 use crate::{
-    id::{Fingerprint, SpaceId, Tgid},
-    ledger::{Row, Totals},
+    id::{SpaceId, Tgid},
+    ledger::Row,
     report::model::ProcessState,
     target::{container::Identity, maps::Mapping, select::Selector},
 };
@@ -388,7 +390,7 @@ impl Session {
     fn rows_of(
         &mut self,
         spaces: &HashSet<SpaceId>,
-        found: Option<&super::collect::Found>,
+        found: Option<&Found>,
     ) -> Result<Vec<Row>, SessionError> {
         let mut rows = Vec::new();
         let Self {
@@ -399,40 +401,20 @@ impl Session {
             follow,
             ..
         } = self;
+        let mut attribution = Attribution {
+            contexts,
+            stacks,
+            mixed,
+            found,
+        };
         kernel.take_contexts(spaces, |key, context| {
-            if key.fingerprint & PROBE_BITS != HEAP_FINGERPRINT {
+            if !is_of_heap(key) {
                 return;
             }
-            let (space, fingerprint) = (SpaceId(key.space), Fingerprint(key.fingerprint));
-            let totals = Totals {
-                allocated_bytes: context.allocated_bytes,
-                freed_bytes: context.freed_bytes,
-                allocated_objects_q16: context.allocated_objects,
-                freed_objects_q16: context.freed_objects,
-            };
-            follow.dead_objects += totals
+            follow.dead_objects += totals(&context)
                 .outstanding_objects_q16()
                 .div_ceil(memtrace_common::ONE_OBJECT);
-            let family = follow.family(space);
-            let Some(stack) = contexts.stack(family, fingerprint, stacks) else {
-                return;
-            };
-            if contexts.is_mixed(family, fingerprint, context.hits) {
-                mixed.insert((space, stack));
-            }
-            let survivors = found.map(|found| {
-                found
-                    .get(&(space, fingerprint))
-                    .copied()
-                    .unwrap_or_default()
-            });
-            rows.push(Row {
-                space,
-                stack,
-                context: Some(fingerprint),
-                totals,
-                survivors,
-            });
+            rows.extend(attribution.row(follow, key, &context));
         })?;
         Ok(rows)
     }

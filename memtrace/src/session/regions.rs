@@ -6,10 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Session, SessionError,
-    collect::{monotonic_ns, nanoseconds},
-};
+use super::{Session, SessionError, collect::monotonic_ns};
 use crate::{
     id::{Fingerprint, SpaceId, StackId, Tgid},
     ledger::{
@@ -201,8 +198,7 @@ impl Session {
             return;
         }
         let mut rows: HashMap<RegionKind, Vec<Row>> = HashMap::new();
-        let old_ns = nanoseconds(self.options.interval);
-        let matching_ns = self.options.older.map_or(0, nanoseconds);
+        let ages = self.ages(now_ns);
         let Self {
             regions: Accounts {
                 spaces, ledgers, ..
@@ -217,7 +213,7 @@ impl Session {
             .filter(|(space, _)| ended.is_none_or(|ended| ended.contains(space)))
         {
             let family = follow.family(*space);
-            let survivors = regions.survivors(now_ns, old_ns, matching_ns);
+            let survivors = regions.survivors(ages);
             for (key @ (owner, kind), totals) in regions.totals() {
                 let Some(stack) = contexts.stack(family, owner, stacks) else {
                     continue;

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use memtrace_common::ONE_OBJECT;
 
 use super::{
-    Survivors, Totals,
+    Ages, Survivors, Totals,
     intervals::{Intervals, Piece},
 };
 use crate::id::Fingerprint;
@@ -302,30 +302,18 @@ impl Faults {
         self.pages.iter().filter(before).map(|p| p.len()).sum()
     }
 
-    /// Ages at `now_ns`: bytes older than `old_ns`, and of at least `matching_ns`.
+    /// What is resident by its age.
     #[must_use]
-    pub fn survivors(
-        &self,
-        now_ns: u64,
-        old_ns: u64,
-        matching_ns: u64,
-    ) -> HashMap<Fingerprint, Survivors> {
+    pub fn survivors(&self, ages: Ages) -> HashMap<Fingerprint, Survivors> {
         let mut found: HashMap<Fingerprint, Survivors> = HashMap::new();
         for piece in self.pages.iter() {
             let Some(owner) = piece.value.owner else {
                 continue;
             };
-            let age_ns = now_ns.saturating_sub(piece.value.born << STEP_BITS);
+            let born_ns = piece.value.born << STEP_BITS;
             let objects = self.objects(piece.len());
             let entry = found.entry(owner).or_default();
-            entry.oldest_seconds = entry.oldest_seconds.max(age_ns as f64 / 1e9);
-            if age_ns > old_ns {
-                entry.old_bytes += piece.len();
-            }
-            if age_ns >= matching_ns {
-                entry.matching_bytes += piece.len();
-                entry.matching_objects_q16 += objects;
-            }
+            entry.add(ages, born_ns, piece.len(), objects);
         }
         found
     }

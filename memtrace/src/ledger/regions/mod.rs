@@ -11,7 +11,7 @@ mod tests;
 use std::collections::HashMap;
 
 use super::{
-    Survivors, Totals,
+    Ages, Survivors, Totals,
     intervals::{Intervals, Piece},
 };
 use crate::id::Fingerprint;
@@ -239,29 +239,16 @@ impl Regions {
         self.totals.iter().map(|(key, totals)| (*key, *totals))
     }
 
-    /// Ages at `now_ns`: bytes older than `old_ns`, and of at least `matching_ns`.
+    /// What is mapped by its age.
     #[must_use]
-    pub fn survivors(
-        &self,
-        now_ns: u64,
-        old_ns: u64,
-        matching_ns: u64,
-    ) -> HashMap<RegionKey, Survivors> {
+    pub fn survivors(&self, ages: Ages) -> HashMap<RegionKey, Survivors> {
         let mut found: HashMap<RegionKey, Survivors> = HashMap::new();
         for piece in self.pieces.iter() {
             let Some(owner) = piece.value.owner else {
                 continue;
             };
-            let age_ns = now_ns.saturating_sub(piece.value.born_ns);
             let entry = found.entry((owner, piece.value.kind())).or_default();
-            entry.oldest_seconds = entry.oldest_seconds.max(age_ns as f64 / 1e9);
-            if age_ns > old_ns {
-                entry.old_bytes += piece.len();
-            }
-            if age_ns >= matching_ns {
-                entry.matching_bytes += piece.len();
-                entry.matching_objects_q16 += ONE_OBJECT;
-            }
+            entry.add(ages, piece.value.born_ns, piece.len(), ONE_OBJECT);
         }
         found
     }

@@ -16,148 +16,76 @@ fn expand(path: &str) -> String {
         .replace("ID", ID)
 }
 
-/// Real paths of every runtime, driver and cgroup version.
+/// Real paths of every runtime, driver and cgroup version: runtime, id, path.
+const REAL_PATHS: &str = r"
+# Docker, cgroupfs and systemd drivers; a daemon of a user; --cgroup-parent.
+Docker ID /docker/ID
+Docker ID /system.slice/docker-ID.scope
+Docker ID /user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope
+Docker ID /mine.slice/docker-ID.scope/init.scope
+# containerd.
+Containerd ID /k8s.io/ID
+Containerd web /default/web
+Containerd ID /system.slice/nerdctl-ID.scope
+Buildkit ID /buildkit/ID
+# Podman, root and user, both managers, in a pod.
+Podman ID /libpod_parent/libpod-ID
+Podman ID /machine.slice/libpod-ID.scope
+Podman ID /machine.slice/libpod-ID.scope/container
+Podman ID /machine.slice/machine-libpod_pod_OTHER.slice/libpod-ID.scope/container
+Podman ID /user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container
+Podman ID /system.slice/web.service/libpod-payload-ID
+# Kubernetes without the runtime's name, by containerd, by CRI-O.
+Kubernetes ID /kubepods/burstable/podUID/ID
+Kubernetes ID /kubepods/besteffort/podUID/ID
+Kubernetes ID /kubepods/podUID/ID
+Kubernetes ID /kubepods/burstable/podSTATIC/ID
+CriO ID /kubepods/burstable/podUID/crio-ID
+Containerd ID /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope
+Containerd ID /kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope
+CriO ID /kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope
+CriO ID /kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope/container
+Docker ID /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/docker-ID.scope
+Docker ID /kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podSTATIC.slice/docker-ID.scope
+# The runtime's driver is not the kubelet's.
+Containerd ID /system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID
+# kind: a cluster in a container.
+Kubernetes ID /docker/OTHER/kubelet/kubepods/burstable/podUID/ID
+Containerd ID /kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-podUID_.slice/cri-containerd-ID.scope
+Containerd ID /system.slice/docker-OTHER.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope
+# Nested, and a service in a container.
+Docker ID /docker/OTHER/docker/ID
+Docker ID /docker/OTHER/system.slice/docker-ID.scope
+Docker ID /docker/ID/system.slice/nginx.service
+# Others.
+Unknown ID /ecs/STATIC/ID
+Unknown STATIC-1234567890 /ecs/STATIC/STATIC-1234567890
+Lxc web1 /lxc/web1
+Lxc web1 /lxc.payload.web1
+Nspawn deb-book /machine.slice/machine-deb\x2dbook.scope
+Nspawn deb /machine.slice/systemd-nspawn@deb.service/payload
+Unknown ID /own/ID
+# Services.
+Systemd nginx.service /system.slice/nginx.service
+Systemd containerd.service /system.slice/containerd.service
+Systemd getty@tty1.service /system.slice/system-getty.slice/getty@tty1.service
+Systemd syncthing.service /user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service
+# As a cgroup namespace and a removed group show them.
+Docker ID /../../docker/ID
+Docker ID /docker/ID (deleted)
+";
+
+/// Runtime and id are read of each of them.
 #[test]
 fn real_paths() {
-    use Runtime::{
-        Buildkit, Containerd, CriO, Docker, Kubernetes, Lxc, Nspawn, Podman, Systemd, Unknown,
-    };
-    let table: &[(&str, Runtime, &str)] = &[
-        // Docker, cgroupfs and systemd drivers; a daemon of a user; --cgroup-parent.
-        ("/docker/ID", Docker, "ID"),
-        ("/system.slice/docker-ID.scope", Docker, "ID"),
-        (
-            "/user.slice/user-1000.slice/user@1000.service/user.slice/docker-ID.scope",
-            Docker,
-            "ID",
-        ),
-        ("/mine.slice/docker-ID.scope/init.scope", Docker, "ID"),
-        // containerd.
-        ("/k8s.io/ID", Containerd, "ID"),
-        ("/default/web", Containerd, "web"),
-        ("/system.slice/nerdctl-ID.scope", Containerd, "ID"),
-        ("/buildkit/ID", Buildkit, "ID"),
-        // Podman, root and user, both managers, in a pod.
-        ("/libpod_parent/libpod-ID", Podman, "ID"),
-        ("/machine.slice/libpod-ID.scope", Podman, "ID"),
-        ("/machine.slice/libpod-ID.scope/container", Podman, "ID"),
-        (
-            "/machine.slice/machine-libpod_pod_OTHER.slice/libpod-ID.scope/container",
-            Podman,
-            "ID",
-        ),
-        (
-            "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
-            Podman,
-            "ID",
-        ),
-        ("/system.slice/web.service/libpod-payload-ID", Podman, "ID"),
-        // Kubernetes without the runtime's name, by containerd, by CRI-O.
-        ("/kubepods/burstable/podUID/ID", Kubernetes, "ID"),
-        ("/kubepods/besteffort/podUID/ID", Kubernetes, "ID"),
-        ("/kubepods/podUID/ID", Kubernetes, "ID"),
-        ("/kubepods/burstable/podSTATIC/ID", Kubernetes, "ID"),
-        ("/kubepods/burstable/podUID/crio-ID", CriO, "ID"),
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-            Containerd,
-            "ID",
-        ),
-        (
-            "/kubepods.slice/kubepods-podUID_.slice/cri-containerd-ID.scope",
-            Containerd,
-            "ID",
-        ),
-        (
-            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope",
-            CriO,
-            "ID",
-        ),
-        (
-            "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUID_.slice/crio-ID.scope/container",
-            CriO,
-            "ID",
-        ),
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID_.slice/docker-ID.scope",
-            Docker,
-            "ID",
-        ),
-        (
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podSTATIC.slice/docker-ID.scope",
-            Docker,
-            "ID",
-        ),
-        // The runtime's driver is not the kubelet's.
-        (
-            "/system.slice/containerd.service/kubepods-burstable-podUID_.slice:cri-containerd:ID",
-            Containerd,
-            "ID",
-        ),
-        // kind: a cluster in a container.
-        (
-            "/docker/OTHER/kubelet/kubepods/burstable/podUID/ID",
-            Kubernetes,
-            "ID",
-        ),
-        (
-            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-podUID_.slice/cri-containerd-ID.scope",
-            Containerd,
-            "ID",
-        ),
-        (
-            "/system.slice/docker-OTHER.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podUID_.slice/cri-containerd-ID.scope",
-            Containerd,
-            "ID",
-        ),
-        // Nested, and a service in a container.
-        ("/docker/OTHER/docker/ID", Docker, "ID"),
-        ("/docker/OTHER/system.slice/docker-ID.scope", Docker, "ID"),
-        ("/docker/ID/system.slice/nginx.service", Docker, "ID"),
-        // Others.
-        ("/ecs/STATIC/ID", Unknown, "ID"),
-        (
-            "/ecs/STATIC/STATIC-1234567890",
-            Unknown,
-            "STATIC-1234567890",
-        ),
-        ("/lxc/web1", Lxc, "web1"),
-        ("/lxc.payload.web1", Lxc, "web1"),
-        (
-            "/machine.slice/machine-deb\\x2dbook.scope",
-            Nspawn,
-            "deb-book",
-        ),
-        (
-            "/machine.slice/systemd-nspawn@deb.service/payload",
-            Nspawn,
-            "deb",
-        ),
-        ("/own/ID", Unknown, "ID"),
-        // Services.
-        ("/system.slice/nginx.service", Systemd, "nginx.service"),
-        (
-            "/system.slice/containerd.service",
-            Systemd,
-            "containerd.service",
-        ),
-        (
-            "/system.slice/system-getty.slice/getty@tty1.service",
-            Systemd,
-            "getty@tty1.service",
-        ),
-        (
-            "/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service",
-            Systemd,
-            "syncthing.service",
-        ),
-        // As a cgroup namespace and a removed group show them.
-        ("/../../docker/ID", Docker, "ID"),
-        ("/docker/ID (deleted)", Docker, "ID"),
-    ];
-    for (text, runtime, id) in table {
+    let is_row = |line: &&str| !line.is_empty() && !line.starts_with('#');
+    for row in REAL_PATHS.lines().filter(is_row) {
+        let [runtime, id, text] = row.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+            panic!("no row: {row}");
+        };
         let found = path::parse(&expand(text)).unwrap_or_else(|| panic!("nothing in {text}"));
-        assert_eq!((found.runtime, found.id), (*runtime, expand(id)), "{text}");
+        let named = (format!("{:?}", found.runtime), found.id);
+        assert_eq!(named, (runtime.to_owned(), expand(id)), "{text}");
     }
 }
 
