@@ -131,6 +131,7 @@ fn stripped_static_program_is_named() {
             .any(|word| said.contains(word)),
         "nothing says why there are no probes:\n{said}"
     );
+    assert!(said.contains("--probe region"), "no remedy:\n{said}");
     target.go();
     target.truth();
     target.assert_unharmed();

@@ -136,10 +136,7 @@ impl Attachments {
             let program = match programs::loaded(ebpf, group.program) {
                 Ok(program) => program,
                 Err(error) => {
-                    let first = places.first();
-                    if let Some(result) = first.and_then(|place| results.get_mut(place.point)) {
-                        *result = Err(error);
-                    }
+                    refuse(&mut results, &places, group.program, error);
                     continue;
                 }
             };
@@ -193,6 +190,29 @@ impl Attachments {
             definition: Some(definition),
         });
         Ok(())
+    }
+}
+
+/// None of the places can have its program: the first point says why, every other one that.
+fn refuse(
+    results: &mut [Result<(), ProbeError>],
+    places: &[Place],
+    program: &'static str,
+    error: ProbeError,
+) {
+    let mut why = Some(error);
+    for place in places {
+        let Some(result) = results.get_mut(place.point) else {
+            continue;
+        };
+        if result.is_err() {
+            // A point can have many places.
+            continue;
+        }
+        let path = place.path.clone();
+        *result = Err(why
+            .take()
+            .unwrap_or(ProbeError::NotLoaded { program, path }));
     }
 }
 
@@ -325,6 +345,28 @@ mod tests {
                 ("enter_size0", "/a:1 /a:2 /b:1 /a:5"),
             ]
         );
+    }
+
+    /// A program that cannot be loaded is told of every point that needs it, its reason once.
+    #[test]
+    fn all_points_of_a_program_fail() {
+        let points = [
+            point("/a", 1, Function::Size0),
+            point("/a", 2, Function::Free0),
+            point("/b", 1, Function::Size0),
+        ];
+        let mut results: Vec<_> = points.iter().map(|_| Ok(())).collect();
+        let groups = groups(&points, Purpose::Trace);
+        for (group, places) in groups.iter().filter(|(group, _)| group.step == 0) {
+            let error = ProbeError::Missing("leave");
+            refuse(&mut results, places, group.program, error);
+        }
+        assert!(matches!(results[0], Err(ProbeError::Missing("leave"))));
+        assert!(results[1].is_ok());
+        assert!(matches!(
+            &results[2],
+            Err(ProbeError::NotLoaded { program: "leave", path }) if path == Path::new("/b")
+        ));
     }
 
     /// Probes of one process hang on the thread that was named, and do not mix with another's.

@@ -19,10 +19,18 @@ pub enum ProbeError {
         /// The verifier's or the system call's word.
         source: Box<aya::programs::ProgramError>,
     },
+    /// A place that needs a program which was rejected, as said of another place.
+    #[error("no probe in {}: program `{program}` was rejected", path.display())]
+    NotLoaded {
+        /// Its name.
+        program: &'static str,
+        /// The object as opened.
+        path: PathBuf,
+    },
     /// What the user asked for cannot be had on this kernel.
     #[error(
         "`--probe {probe}` does not work on this kernel (Linux {kernel}): {}; heap tracing does not need it",
-        one_line(why)
+        cause(why)
     )]
     Unsupported {
         /// Its name in `--probe`.
@@ -114,9 +122,19 @@ impl ProbeError {
     }
 }
 
-/// The verifier's word can be many lines; the first says what failed.
-fn one_line(why: &ProbeError) -> String {
-    let text = why.to_string();
+/// Why something cannot be had, without what to do about it where that is no fault: an older kernel
+/// refuses a program for what it does not have yet. The verifier's word can be many lines; the first
+/// says what failed.
+fn cause(why: &ProbeError) -> String {
+    let text = match why {
+        ProbeError::Program { program, source } => {
+            format!(
+                "the kernel rejected program `{program}`: {}",
+                reason(source)
+            )
+        }
+        other => other.to_string(),
+    };
     text.lines().next().unwrap_or_default().to_owned()
 }
 
@@ -143,5 +161,25 @@ fn reason(error: &aya::programs::ProgramError) -> String {
         io_error.to_string()
     } else {
         format!("{io_error}: {last}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected() -> ProbeError {
+        ProbeError::program("fault")(aya::programs::ProgramError::NotLoaded)
+    }
+
+    /// A probe that this kernel does not have is not to be reported as a fault; a rejected program is.
+    #[test]
+    fn what_is_to_be_reported() {
+        assert!(rejected().to_string().contains("please report"));
+        let unsupported = ProbeError::unsupported("fault")(rejected()).to_string();
+        assert!(!unsupported.contains("report"), "{unsupported}");
+        for part in ["`--probe fault`", "program `fault`", "heap tracing"] {
+            assert!(unsupported.contains(part), "{unsupported}");
+        }
     }
 }

@@ -124,7 +124,10 @@ impl Session {
                 }
                 // Later than at the start: what is traced already goes on.
                 Err(error) if !self.is_adding => {
-                    self.notices.push(error.to_string());
+                    let notice = error.to_string();
+                    if !self.notices.contains(&notice) {
+                        self.notices.push(notice);
+                    }
                     self.probes_refused += 1;
                 }
                 Err(error) => return Err(error.into()),

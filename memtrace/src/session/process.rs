@@ -332,7 +332,8 @@ impl Session {
             notes.join("; ")
         };
         Err(SessionError::NoAllocator(format!(
-            "process {tgid} ({}) cannot be traced: {why}; see also `memtrace doctor --pid {tgid}`",
+            "process {tgid} ({}) cannot be traced: {why}; `--probe region` follows its mappings, \
+             which needs no allocator; see also `memtrace doctor --pid {tgid}`",
             process.comm
         )))
     }
