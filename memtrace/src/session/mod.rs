@@ -9,6 +9,7 @@ mod anchor;
 mod attach;
 mod collect;
 mod contexts;
+mod dispatch;
 mod evict;
 mod faults;
 mod follow;
@@ -34,32 +35,31 @@ mod series;
 mod signals;
 pub mod thresholds;
 mod usage;
+mod wait;
 
 use std::{
     collections::HashSet,
-    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use memtrace_common::WIDE_BYTES;
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 pub use launch::{LaunchError, Launched};
 pub use reporting::Taken;
 pub use signals::{Arrived, Signals};
+pub use wait::Wake;
 
 use crate::{
     cli::plan::Probes,
-    id::{SpaceId, Tgid},
-    ledger::{Ledger, LedgerOptions, regions::Change},
+    id::SpaceId,
+    ledger::{Ledger, LedgerOptions},
     probe::{
         Attachments, Features, KernelOptions, KernelSide, MapLog, ProbeError, ReturnProbes,
         calibrate,
     },
     record::Recorder,
     report::model::{Filters, Mark, Target},
-    stream::{Event, Stream},
+    stream::Stream,
     symbolize::Symbolizer,
     target::{
         cgroup::CgroupFs,
@@ -72,8 +72,7 @@ use crate::{
     unwind::{ModuleStore, StackTable, Unwinder},
 };
 use attach::Attached;
-use contexts::{Advice, Contexts};
-use late::{Late, MAX_LATE};
+use contexts::Contexts;
 use overhead::{Brake, CostModel, Meter};
 use process::{Ended, Traced};
 
@@ -141,23 +140,6 @@ const MAX_SHARED_SPACES: usize = 8192;
 const SHARED_TARGETS: u32 = 1 << 14;
 const SHARED_CONTEXTS: u32 = 1 << 18;
 const SHARED_THREADS: u32 = 1 << 15;
-
-/// Why [`Session::wait`] came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// The time is reached.
-    Time,
-    /// A signal arrived.
-    Signal(Arrived),
-    /// No traced process is left.
-    AllEnded,
-    /// The bell of [`Session::wait_or`] can be read.
-    Bell,
-    /// An OOM kill or the crossing of a threshold waits to be told.
-    Incident,
-    /// Somebody names this moment: the report that is due now has the mark.
-    Mark,
-}
 
 /// A running session.
 pub struct Session {
@@ -231,48 +213,6 @@ fn raise_file_limit() {
     };
     // Without it there is room for fewer probes, which is said when it is too little.
     let _ = setrlimit(Resource::Nofile, raised);
-}
-
-/// What can be read beside what the kernel sends.
-#[derive(Clone, Copy, Default)]
-struct Rings {
-    bell: bool,
-    mark: bool,
-}
-
-/// What happened to a process, in its order.
-enum Life {
-    Exec(Tgid, SpaceId, SpaceId),
-    AnchorEnded(Tgid),
-    Forked(Tgid, SpaceId, SpaceId),
-    Ended(Tgid, SpaceId, bool),
-    Candidate(Tgid),
-}
-
-impl Life {
-    fn of(event: &Event<'_>) -> Option<Self> {
-        match event {
-            Event::Exec { tgid, old, new } => Some(Self::Exec(*tgid, *old, *new)),
-            Event::AnchorEnded { tgid } => Some(Self::AnchorEnded(*tgid)),
-            Event::Fork {
-                tgid,
-                space,
-                parent_space,
-                ..
-            } => Some(Self::Forked(*tgid, *space, *parent_space)),
-            Event::Ended {
-                tgid,
-                space,
-                by_exec,
-            } => Some(Self::Ended(*tgid, *space, *by_exec)),
-            Event::Candidate { tgid } => Some(Self::Candidate(*tgid)),
-            Event::Context(_)
-            | Event::Mapping { .. }
-            | Event::Region(_)
-            | Event::Fault(_)
-            | Event::Oom(_) => None,
-        }
-    }
 }
 
 impl Session {
@@ -369,212 +309,6 @@ impl Session {
     /// Things to tell the user once, since the last call.
     pub fn take_notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notices)
-    }
-
-    /// Handles events until `until`, a signal, or the end of the last target.
-    pub fn wait(&mut self, until: Instant, signals: &mut Signals) -> Result<Wake, SessionError> {
-        self.wait_or(until, signals, None)
-    }
-
-    /// The same, or until `bell` can be read.
-    pub fn wait_or(
-        &mut self,
-        until: Instant,
-        signals: &mut Signals,
-        bell: Option<BorrowedFd<'_>>,
-    ) -> Result<Wake, SessionError> {
-        let mut rings = Rings::default();
-        loop {
-            let more = self.handle_events()?;
-            self.refresh_due()?;
-            self.reap()?;
-            self.settle(false)?;
-            if let Some(signal) = signals.take() {
-                return Ok(Wake::Signal(signal));
-            }
-            if rings.bell {
-                return Ok(Wake::Bell);
-            }
-            let is_over = self.is_over();
-            if self.make_incidents(is_over)? {
-                return Ok(Wake::Incident);
-            }
-            if is_over {
-                return Ok(Wake::AllEnded);
-            }
-            let now = Instant::now();
-            if now >= until {
-                return Ok(Wake::Time);
-            }
-            if rings.mark {
-                return Ok(Wake::Mark);
-            }
-            let due = self.next_deadline(until).saturating_duration_since(now);
-            // With more to read only a look: a busy target must not keep the user waiting.
-            let time = if more { Duration::ZERO } else { due };
-            if !more || bell.is_some() || self.mark_socket.is_some() {
-                rings = self.poll(time, signals, bell)?;
-            }
-        }
-    }
-
-    /// Sleeps until something can be read, or for `time`; what rings.
-    fn poll(
-        &self,
-        time: Duration,
-        signals: &Signals,
-        bell: Option<BorrowedFd<'_>>,
-    ) -> Result<Rings, SessionError> {
-        let (has_bell, has_marks) = (bell.is_some(), self.mark_socket.is_some());
-        let bell = bell.unwrap_or(signals.as_fd());
-        let marks = self.mark_socket.as_ref().map(AsFd::as_fd);
-        let mut fds = vec![
-            PollFd::from_borrowed_fd(bell, PollFlags::IN),
-            PollFd::from_borrowed_fd(marks.unwrap_or(signals.as_fd()), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.stream.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
-        ];
-        fds.extend(
-            self.traced
-                .iter()
-                .filter_map(|t| t.pidfd.as_ref())
-                .map(|pidfd| PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN)),
-        );
-        let timeout = Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(time.subsec_nanos()),
-        };
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(_) => {
-                let rings = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
-                Ok(Rings {
-                    bell: has_bell && rings(0),
-                    mark: has_marks && rings(1),
-                })
-            }
-            Err(rustix::io::Errno::INTR) => Ok(Rings::default()),
-            Err(errno) => Err(SessionError::System {
-                what: "poll",
-                source: errno.into(),
-            }),
-        }
-    }
-
-    fn next_deadline(&self, until: Instant) -> Instant {
-        self.traced
-            .iter()
-            .filter_map(Traced::next_refresh)
-            .chain(self.incident_due())
-            .chain(self.follow.due())
-            .fold(until, Instant::min)
-    }
-
-    /// Handles what is in the ring buffer; true when there may be more.
-    fn handle_events(&mut self) -> Result<bool, SessionError> {
-        let mut lives = Vec::new();
-        let mut late = Vec::new();
-        let mut advices = Vec::new();
-        let mut kills = Vec::new();
-        let Self {
-            stream,
-            unwinder,
-            stacks,
-            contexts,
-            traced,
-            regions,
-            faults,
-            options,
-            ..
-        } = self;
-        let probes = options.probes;
-        // Few at a time: each may be a stack to keep or to unwind, and the clock must go on.
-        let more = stream.drain(MAX_LATE, |event| match event {
-            Event::Context(context) => {
-                let family = context.image;
-                if family != context.space && !unwinder.knows(context.space) {
-                    unwinder.fork_space(family, context.space);
-                }
-                let unwound =
-                    unwinder.unwind_with_pending(context.space, &context.stack, &context.pending);
-                let unknown =
-                    !unwinder.knows(context.space) || unwinder.unknown_address().is_some();
-                if unknown {
-                    late.push(Late::new(&context));
-                    return;
-                }
-                let Some(stack) = stacks.intern(&unwound) else {
-                    return;
-                };
-                let (fingerprint, narrow) = (context.fingerprint, context.narrow);
-                if unwinder.depth() > WIDE_BYTES as u64 {
-                    contexts.mark_deep(family, fingerprint);
-                }
-                advices.push(contexts.learn(family, fingerprint, narrow, stack));
-            }
-            Event::Mapping { tgid, .. } => {
-                for process in traced.iter_mut().filter(|t| t.tgid == tgid) {
-                    process.mapping_announced();
-                }
-            }
-            Event::Region(event) => {
-                let Some(change) = Change::of(&event) else {
-                    return;
-                };
-                let space = SpaceId(event.header.space);
-                if probes.region {
-                    regions.take(space, &change);
-                }
-                if probes.fault {
-                    faults.change(space, &change);
-                }
-            }
-            Event::Fault(event) => faults.take(&event),
-            Event::Oom(kill) => kills.push(kill),
-            event => {
-                if let Event::Fork {
-                    space,
-                    parent_space,
-                    ..
-                } = event
-                {
-                    unwinder.fork_space(parent_space, space);
-                    // The child begins with its parent's mappings and pages, nobody's (R13).
-                    regions.fork(parent_space, space);
-                    faults.fork(parent_space, space);
-                }
-                lives.push(Life::of(&event));
-            }
-        });
-        for kill in kills {
-            self.oom_kill(&kill);
-        }
-        for life in lives.into_iter().flatten() {
-            match life {
-                Life::Exec(tgid, old, new) => self.exec(tgid, old, new)?,
-                Life::AnchorEnded(tgid) => self.anchor_ended(tgid)?,
-                Life::Forked(child, space, parent) => self.forked(child, space, parent),
-                Life::Ended(tgid, space, by_exec) => self.ended(tgid, space, by_exec),
-                Life::Candidate(tgid) => self.consider(tgid)?,
-            }
-        }
-        advices.extend(self.unwind_late(late)?);
-        for advice in advices {
-            if let Advice::SetWide(fingerprint, mode) = advice {
-                self.kernel.set_wide(fingerprint, mode)?;
-            }
-        }
-        Ok(more)
-    }
-
-    /// Re-reads the mappings of processes that announced a new one.
-    fn refresh_due(&mut self) -> Result<(), SessionError> {
-        let now = Instant::now();
-        let due: Vec<Tgid> = self
-            .traced
-            .iter_mut()
-            .filter_map(|t| t.take_refresh(now).then_some(t.tgid))
-            .collect();
-        due.into_iter().try_for_each(|tgid| self.refresh(tgid))
     }
 
     /// Applies the brake after a report: samples more coarsely, or takes the probes off.
