@@ -44,6 +44,16 @@ impl Default for LedgerOptions {
     }
 }
 
+impl std::ops::AddAssign for Dropped {
+    fn add_assign(&mut self, other: Self) {
+        self.stacks += other.stacks;
+        let bytes = &mut self.stack_outstanding_bytes;
+        *bytes = bytes.saturating_add(other.stack_outstanding_bytes);
+        self.rows += other.rows;
+        self.spaces += other.spaces;
+    }
+}
+
 /// What the caps cost, since the session began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {

@@ -4,7 +4,7 @@
 //! else.
 
 /// What user space lost.
-pub const LOSSES: [&str; 13] = [
+pub const LOSSES: [&str; 16] = [
     "records_undecodable",
     "stacks_refused",
     "ledger_rows_dropped",
@@ -18,10 +18,13 @@ pub const LOSSES: [&str; 13] = [
     "region_calls_refused",
     "fault_spaces_refused",
     "page_tables_partial",
+    "region_paths_dropped",
+    "fault_bytes_dropped",
+    "fault_paths_dropped",
 ];
 
 /// What user space counts and loses nothing by.
-pub const NOTES: [&str; 11] = [
+pub const NOTES: [&str; 13] = [
     "objects_without_tables",
     "objects_unusable",
     "objects_too_large",
@@ -33,6 +36,8 @@ pub const NOTES: [&str; 11] = [
     "programs_without_text_table",
     "processes_ended_unread",
     "pages_inferred_bytes",
+    "regions_joined",
+    "pages_joined",
 ];
 
 #[cfg(test)]

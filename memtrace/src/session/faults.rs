@@ -13,7 +13,11 @@ use memtrace_common::{
 use super::{Session, SessionError, collect::monotonic_ns};
 use crate::{
     id::{Fingerprint, SpaceId, Tgid},
-    ledger::{Ledger, LedgerOptions, Rank, Row, StackAccount, faults::Faults, regions::Change},
+    ledger::{
+        Ledger, LedgerOptions, Rank, Row, StackAccount,
+        faults::{Faults, FaultsDropped},
+        regions::Change,
+    },
     probe::{FaultHook, ProbeError},
     target::pagemap::{self, Resident},
 };
@@ -32,6 +36,8 @@ pub(super) struct Accounts {
     last_check: Option<(Instant, Duration)>,
     refused: u64,
     partial: u64,
+    /// What the caps cost in spaces that have ended.
+    dropped: FaultsDropped,
 }
 
 impl Default for Accounts {
@@ -43,6 +49,7 @@ impl Default for Accounts {
             last_check: None,
             refused: 0,
             partial: 0,
+            dropped: FaultsDropped::default(),
         }
     }
 }
@@ -135,6 +142,14 @@ impl Accounts {
         self.partial
     }
 
+    /// What the caps of the spaces cost.
+    pub fn dropped(&self) -> FaultsDropped {
+        let mut sum = self.dropped;
+        let living = self.spaces.values().map(Faults::dropped);
+        living.for_each(|dropped| sum += dropped);
+        sum
+    }
+
     /// Pages that came with a huge page, in bytes.
     pub fn inferred_bytes(&self) -> u64 {
         self.spaces.values().map(Faults::inferred_bytes).sum()
@@ -174,8 +189,12 @@ impl Session {
         let mut faults = new_faults();
         if let Ok(resident) = pagemap::resident(&self.proc, tgid) {
             faults.begin(&resident.runs);
+            self.faults.partial += u64::from(resident.partial);
         }
-        self.faults.spaces.insert(space, faults);
+        // Above the limit its faults are refused, and counted.
+        if self.faults.spaces.len() < MAX_SPACES {
+            self.faults.spaces.insert(space, faults);
+        }
     }
 
     /// Brings the accounts of pages up to date: what is resident is asked of the kernel, when that is
@@ -208,7 +227,9 @@ impl Session {
         let rows = self.fault_rows(monotonic_ns(), Some(ended));
         self.faults.ledger.end_all(at, ended, rows);
         for space in ended {
-            self.faults.spaces.remove(space);
+            if let Some(gone) = self.faults.spaces.remove(space) {
+                self.faults.dropped += gone.dropped();
+            }
         }
     }
 

@@ -29,7 +29,10 @@ impl Session {
                 _ => _ = losses.insert((*name).to_owned(), value),
             }
         }
-        let dropped = self.ledger.dropped();
+        let mut dropped = self.ledger.dropped();
+        dropped += self.regions.accounts_dropped();
+        dropped += self.faults.ledger().dropped();
+        let (regions, faults) = (self.regions.dropped(), self.faults.dropped());
         let lost = [
             self.stream.undecodable(),
             self.stacks.refused(),
@@ -40,10 +43,13 @@ impl Session {
             self.probes_moved,
             self.probes_refused,
             self.incidents_dropped(),
-            self.regions.dropped_bytes(),
+            regions.bytes,
             self.regions.refused(),
             self.faults.refused(),
             self.faults.partial(),
+            regions.paths,
+            faults.bytes,
+            faults.paths,
         ];
         for (name, value) in loss_names::LOSSES.into_iter().zip(lost) {
             if value != 0 {
@@ -63,6 +69,8 @@ impl Session {
             self.follow.without_slot,
             self.follow.unread,
             self.faults.inferred_bytes(),
+            regions.joins,
+            faults.joins,
         ];
         for (name, value) in loss_names::NOTES.into_iter().zip(noted) {
             if value != 0 {

@@ -10,8 +10,8 @@ use super::{Session, SessionError, collect::monotonic_ns};
 use crate::{
     id::{Fingerprint, SpaceId, StackId, Tgid},
     ledger::{
-        Ledger, LedgerOptions, Row, StackAccount, Survivors, Totals,
-        regions::{Backing, Change, Region, RegionKey, RegionKind, Regions},
+        Dropped, Ledger, LedgerOptions, Row, StackAccount, Survivors, Totals,
+        regions::{Backing, Change, Region, RegionKey, RegionKind, Regions, RegionsDropped},
     },
     probe::{ProbeError, RegionHook, calibrate_memory},
     target::maps::{Mapping, Maps},
@@ -28,8 +28,8 @@ pub(super) struct Accounts {
     /// Sums of a process over all probes, where there is more than the heap's.
     whole: Option<Ledger>,
     hook: Option<RegionHook>,
-    /// Bytes of regions that were not taken, in spaces that have ended.
-    dropped_bytes: u64,
+    /// What the caps cost in spaces that have ended.
+    dropped: RegionsDropped,
     spaces_refused: u64,
 }
 
@@ -83,10 +83,20 @@ impl Accounts {
             .sum()
     }
 
-    /// Bytes of regions that found no room.
-    pub fn dropped_bytes(&self) -> u64 {
-        let of_living: u64 = self.spaces.values().map(Regions::dropped_bytes).sum();
-        self.dropped_bytes.saturating_add(of_living)
+    /// What the caps of the spaces cost.
+    pub fn dropped(&self) -> RegionsDropped {
+        let mut sum = self.dropped;
+        let living = self.spaces.values().map(Regions::dropped);
+        living.for_each(|dropped| sum += dropped);
+        sum
+    }
+
+    /// What the caps of the accounts cost, those of the sums too.
+    pub fn accounts_dropped(&self) -> Dropped {
+        let mut sum = Dropped::default();
+        let ledgers = self.ledgers.values().chain(&self.whole);
+        ledgers.for_each(|ledger| sum += ledger.dropped());
+        sum
     }
 
     /// System calls of address spaces beyond the limit.
@@ -163,7 +173,10 @@ impl Session {
         });
         let mut regions = new_regions();
         regions.begin(line_ns, brk_end, known);
-        self.regions.spaces.insert(space, regions);
+        // Above the limit its calls are refused, and counted.
+        if self.regions.spaces.len() < MAX_SPACES {
+            self.regions.spaces.insert(space, regions);
+        }
     }
 
     /// Where the heap of a process begins that has none yet.
@@ -233,8 +246,9 @@ impl Session {
             }
         }
         for space in ended.into_iter().flatten() {
-            let gone = self.regions.spaces.remove(space);
-            self.regions.dropped_bytes += gone.map_or(0, |gone| gone.dropped_bytes());
+            if let Some(gone) = self.regions.spaces.remove(space) {
+                self.regions.dropped += gone.dropped();
+            }
         }
         self.collect_whole(at, ended);
     }

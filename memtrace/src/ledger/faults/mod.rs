@@ -22,7 +22,8 @@ use crate::id::Fingerprint;
 const STEP_BITS: u32 = 20;
 /// A huge page, and the block in which a page's neighbours are looked for.
 const BLOCK: u64 = 2 << 20;
-/// Pieces of one address space above which neighbours are joined whatever their age.
+/// Pieces of one address space above which neighbours are joined whatever their age; twice as many are
+/// kept.
 pub const MAX_PIECES: usize = 1 << 18;
 /// Call paths kept of one address space.
 const MAX_OWNERS: usize = 1 << 14;
@@ -48,6 +49,30 @@ pub struct Faults {
     /// on its way.
     gone: Intervals<Page>,
     totals: HashMap<Fingerprint, Totals>,
+    /// Neighbours are joined when there are more pieces than this.
+    join_above: usize,
+    /// Resident bytes without a piece, since the last check.
+    unplaced: u64,
+    dropped: FaultsDropped,
+}
+
+/// What the caps of [`Faults`] cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultsDropped {
+    /// Bytes of pages that found no room, at most at one time.
+    pub bytes: u64,
+    /// Pages, or stretches of them, whose call path found no room: their bytes stand under none.
+    pub paths: u64,
+    /// Times that neighbours were joined: the older age counts for both.
+    pub joins: u64,
+}
+
+impl std::ops::AddAssign for FaultsDropped {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.paths = self.paths.saturating_add(other.paths);
+        self.joins = self.joins.saturating_add(other.joins);
+    }
 }
 
 impl Faults {
@@ -59,7 +84,16 @@ impl Faults {
             pages: Intervals::default(),
             gone: Intervals::default(),
             totals: HashMap::new(),
+            join_above: MAX_PIECES,
+            unplaced: 0,
+            dropped: FaultsDropped::default(),
         }
+    }
+
+    /// What the caps cost so far.
+    #[must_use]
+    pub fn dropped(&self) -> FaultsDropped {
+        self.dropped
     }
 
     /// The line (R21): what is resident when tracing begins is nobody's.
@@ -115,7 +149,7 @@ impl Faults {
             inferred: false,
         };
         self.put(Piece { start, end, value });
-        if self.pages.len() > MAX_PIECES {
+        if self.pages.len() > self.join_above {
             self.coalesce();
         }
     }
@@ -152,6 +186,8 @@ impl Faults {
     /// some time after `asked_ns`: pages touched later than that stay.
     pub fn check(&mut self, resident: &[(u64, u64)], asked_ns: u64) {
         let asked = asked_ns >> STEP_BITS;
+        // What found no room before is looked at again.
+        self.unplaced = 0;
         let mut gone = Intervals::default();
         for (start, end) in self.not_in(resident) {
             if asked > 0 {
@@ -165,7 +201,7 @@ impl Faults {
             }
         }
         self.gone = gone;
-        if self.pages.len() > MAX_PIECES {
+        if self.pages.len() > self.join_above {
             self.coalesce();
         }
     }
@@ -245,9 +281,15 @@ impl Faults {
     }
 
     fn put(&mut self, mut piece: Piece<Page>) {
+        if self.pages.len() >= 2 * MAX_PIECES {
+            self.unplaced = self.unplaced.saturating_add(piece.len());
+            self.dropped.bytes = self.dropped.bytes.max(self.unplaced);
+            return;
+        }
         let pages = self.objects(piece.len());
         if let Some(owner) = piece.value.owner {
             let known = self.totals.contains_key(&owner) || self.totals.len() < MAX_OWNERS;
+            self.dropped.paths += u64::from(!known);
             let owner = if known { owner } else { Fingerprint(0) };
             piece.value.owner = Some(owner);
             let totals = self.of(owner);
@@ -267,6 +309,7 @@ impl Faults {
 
     /// Joins neighbours of one call path: the older age counts for both.
     fn coalesce(&mut self) {
+        self.dropped.joins += 1;
         let mut joined: Vec<Piece<Page>> = Vec::new();
         for piece in self.pages.iter() {
             match joined.last_mut() {
@@ -281,6 +324,8 @@ impl Faults {
         for piece in joined {
             self.pages.put_joined(piece);
         }
+        // Where little could be joined the next try is not made at once: each looks at every piece.
+        self.join_above = MAX_PIECES.max(self.pages.len() + MAX_PIECES / 8);
     }
 
     /// What was touched and given back since the attach, by call path; objects are pages.

@@ -198,3 +198,39 @@ fn a_fork_begins_with_nothing_of_its_own() {
     assert_eq!(child.bytes_from_before(), PAGE);
     assert_eq!(outstanding(&parent, 1), PAGE);
 }
+
+/// Pages of two call paths in turns cannot be joined: above the cap they are missing and counted, to the
+/// byte and once, however often the kernel is asked.
+#[test]
+fn what_finds_no_room_is_counted() {
+    let mut faults = Faults::new(PAGE);
+    let count = 2 * MAX_PIECES as u64 + 10;
+    for at in 0..count {
+        faults.touch(at * PAGE, Fingerprint(1 + at % 2), false, true, TICK);
+    }
+    let held = |faults: &Faults| -> u64 {
+        let totals = faults.totals();
+        totals.map(|(_, totals)| totals.outstanding_bytes()).sum()
+    };
+    assert_eq!(faults.dropped().bytes, 10 * PAGE);
+    assert_eq!(held(&faults) + 10 * PAGE, count * PAGE);
+    assert!(faults.dropped().joins <= 10, "{:?}", faults.dropped());
+    for round in 2..4 {
+        faults.check(&[(0, count * PAGE)], round * TICK);
+        assert_eq!(faults.dropped().bytes, 10 * PAGE);
+        assert_eq!(held(&faults) + 10 * PAGE, count * PAGE);
+    }
+}
+
+/// Pages of more call paths than are kept stand under none, and are counted.
+#[test]
+fn call_paths_without_room_are_counted() {
+    let mut faults = Faults::new(PAGE);
+    let count = MAX_OWNERS as u64 + 5;
+    for at in 0..count {
+        faults.touch(2 * at * PAGE, Fingerprint(1 + at), false, true, TICK);
+    }
+    assert_eq!(faults.dropped().paths, 5);
+    let nobody = faults.totals().find(|(owner, _)| *owner == Fingerprint(0));
+    assert_eq!(nobody.unwrap().1.outstanding_bytes(), 5 * PAGE);
+}

@@ -150,7 +150,28 @@ pub struct Regions {
     brk_end: Option<u64>,
     /// Changes up to this time are in what was read at the attach.
     line_ns: u64,
-    dropped_bytes: u64,
+    /// Neighbours are joined when there are more pieces than this.
+    join_above: usize,
+    dropped: RegionsDropped,
+}
+
+/// What the caps of [`Regions`] cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RegionsDropped {
+    /// Bytes of regions that found no room.
+    pub bytes: u64,
+    /// Regions whose call path found no room: their bytes stand under none.
+    pub paths: u64,
+    /// Times that neighbours were joined: their ages and number are given up.
+    pub joins: u64,
+}
+
+impl std::ops::AddAssign for RegionsDropped {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.paths = self.paths.saturating_add(other.paths);
+        self.joins = self.joins.saturating_add(other.joins);
+    }
 }
 
 impl Regions {
@@ -165,7 +186,8 @@ impl Regions {
             next_object: 0,
             brk_end: None,
             line_ns: 0,
-            dropped_bytes: 0,
+            join_above: MAX_REGIONS,
+            dropped: RegionsDropped::default(),
         }
     }
 
@@ -211,10 +233,10 @@ impl Regions {
         child
     }
 
-    /// Bytes that were not taken because there were too many regions.
+    /// What the caps cost so far.
     #[must_use]
-    pub fn dropped_bytes(&self) -> u64 {
-        self.dropped_bytes
+    pub fn dropped(&self) -> RegionsDropped {
+        self.dropped
     }
 
     /// Every region, by rising address.
@@ -278,7 +300,7 @@ impl Regions {
             }
             Change::Drop { .. } => {}
         }
-        if self.pieces.len() > MAX_REGIONS {
+        if self.pieces.len() > self.join_above {
             self.coalesce();
         }
     }
@@ -349,7 +371,7 @@ impl Regions {
             return;
         }
         if self.pieces.len() >= 2 * MAX_REGIONS {
-            self.dropped_bytes = self.dropped_bytes.saturating_add(piece.len());
+            self.dropped.bytes = self.dropped.bytes.saturating_add(piece.len());
             return;
         }
         let mut piece = piece;
@@ -357,6 +379,7 @@ impl Regions {
             let key = (owner, piece.value.kind());
             if !self.totals.contains_key(&key) && self.totals.len() >= MAX_KEYS {
                 piece.value.owner = Some(Fingerprint(0));
+                self.dropped.paths += 1;
             }
             let new = !self.left.contains_key(&piece.value.object);
             let totals = self.of(&piece.value);
@@ -519,6 +542,7 @@ impl Regions {
     /// Joins neighbours of one call path and kind: their ages and number are given up, not their
     /// bytes.
     fn coalesce(&mut self) {
+        self.dropped.joins += 1;
         let mut joined: Vec<Piece<Region>> = Vec::new();
         for piece in self.pieces.iter() {
             let same = |a: &Region, b: &Region| {
@@ -550,6 +574,8 @@ impl Regions {
             }
             self.pieces.put(piece);
         }
+        // Where little could be joined the next try is not made at once: each looks at every piece.
+        self.join_above = MAX_REGIONS.max(self.pieces.len() + MAX_REGIONS / 8);
         for (key, totals) in &mut self.totals {
             let now = objects.get(key).copied().unwrap_or(0);
             totals.freed_objects_q16 = totals.allocated_objects_q16.saturating_sub(now);

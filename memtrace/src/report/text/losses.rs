@@ -108,6 +108,26 @@ const SENTENCES: &[(&str, &str)] = &[
         "more address spaces than there is room for",
     ),
     (
+        "region_paths_dropped",
+        "regions of more call paths than there is room for stand under no stack",
+    ),
+    (
+        "fault_bytes_dropped",
+        "resident bytes in more pieces than there is room for",
+    ),
+    (
+        "fault_paths_dropped",
+        "pages of more call paths than there is room for stand under no stack",
+    ),
+    (
+        "regions_joined",
+        "times that neighbouring regions were joined for room: their ages and number are given up",
+    ),
+    (
+        "pages_joined",
+        "times that neighbouring pages were joined for room: the older age counts for both",
+    ),
+    (
         "contexts_evicted",
         "idle call paths removed from the kernel's table for room",
     ),
