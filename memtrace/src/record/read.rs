@@ -9,6 +9,7 @@ use super::encode::Row;
 use super::{RecordError, When, open};
 use crate::ledger::regions::RegionKind;
 use crate::report::model::{Frame, NotShown, Process, Report, Stack, Word};
+use crate::report::sums::is_summed;
 use crate::trend::Verdict;
 
 /// Frames of one stack that are read; unwinding ends long before.
@@ -216,15 +217,17 @@ impl Recording {
             .reduce(f64::max);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, below) = judged.split_at(shown);
-        report.not_shown = NotShown {
-            stacks: below.len() + rest.len(),
-            outstanding_bytes: below.iter().chain(&rest).map(|h| h.row.held_bytes()).sum(),
-            outstanding_objects: below
-                .iter()
-                .chain(&rest)
-                .map(|h| h.row.held_objects())
-                .sum(),
+        let probes = report.probes.as_slice();
+        let summed = || {
+            let hidden = below.iter().chain(&rest);
+            hidden.filter(move |held| is_summed(probes, held.of.0, held.of.1))
         };
+        let not_shown = NotShown {
+            stacks: below.len() + rest.len(),
+            outstanding_bytes: summed().map(|h| h.row.held_bytes()).sum(),
+            outstanding_objects: summed().map(|h| h.row.held_objects()).sum(),
+        };
+        report.not_shown = not_shown;
         report.stacks = (1..)
             .zip(shown)
             .map(|(rank, held)| {

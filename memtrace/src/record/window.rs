@@ -60,11 +60,17 @@ impl Recording {
             .map(|gained| gained.judgement.growth_bytes_per_second)
             .reduce(f64::max);
         let rest = gained.split_off(top.unwrap_or(usize::MAX).min(gained.len()));
-        report.not_shown = NotShown {
-            stacks: rest.len(),
-            outstanding_bytes: rest.iter().map(|g| g.account.outstanding_bytes).sum(),
-            outstanding_objects: rest.iter().map(|g| g.account.outstanding_objects).sum(),
+        let known = &report;
+        let summed = || {
+            let accounts = rest.iter().map(|gained| &gained.account);
+            accounts.filter(move |account| known.is_summed(account))
         };
+        let not_shown = NotShown {
+            stacks: rest.len(),
+            outstanding_bytes: summed().map(|account| account.outstanding_bytes).sum(),
+            outstanding_objects: summed().map(|account| account.outstanding_objects).sum(),
+        };
+        report.not_shown = not_shown;
         let stacks = gained.iter().map(|gained| gained.held.id).collect();
         for (rank, gained) in (1..).zip(gained) {
             report.stacks.push(Stack {

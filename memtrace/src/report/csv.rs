@@ -10,11 +10,12 @@ use super::{
     layout::clean,
     profile::{Profile, ProfiledProcess, Sample, names},
 };
+use crate::ledger::regions::RegionKind;
 
 /// The columns; further ones may be added at the end.
 const HEADER: &str = "taken_at,seconds,row,pid,process,container,stack_id,function,module,probe,\
 outstanding_bytes,outstanding_objects,allocated_bytes,allocated_objects,oldest_seconds,\
-growth_bytes_per_second,verdict,confidence,rss_bytes,usage_bytes,limit_bytes,stack\r\n";
+growth_bytes_per_second,verdict,confidence,rss_bytes,usage_bytes,limit_bytes,stack,kind,summed\r\n";
 
 /// The rows, with the header before them when `begins`.
 #[must_use]
@@ -37,6 +38,7 @@ pub fn render(profile: &Profile, begins: bool) -> String {
     if let Some(rest) = names::not_shown(profile) {
         let mut row = Row::new(&now, "not-shown");
         row.function = rest;
+        row.summed = "yes";
         row.outstanding_bytes = Some(profile.not_shown.outstanding_bytes);
         row.outstanding_objects = Some(profile.not_shown.outstanding_objects);
         row.write(&mut out);
@@ -124,6 +126,8 @@ fn of_stack(profile: &Profile, time: &Time, sample: &Sample) -> Row {
         .and_then(|frame| frame.module.clone())
         .unwrap_or_default();
     row.probe = sample.probe;
+    row.region = sample.kind.map_or("", RegionKind::name);
+    row.summed = if sample.summed { "yes" } else { "no" };
     let frames: Vec<_> = sample.frames.iter().map(names::frame).collect();
     row.stack = frames.join(" < ");
     row
@@ -165,6 +169,8 @@ struct Row {
     usage: Option<u64>,
     limit: Option<u64>,
     stack: String,
+    region: &'static str,
+    summed: &'static str,
 }
 
 impl Row {
@@ -206,6 +212,8 @@ impl Row {
             number(self.usage),
             number(self.limit),
             text(&self.stack),
+            self.region.to_owned(),
+            self.summed.to_owned(),
         ];
         for (at, field) in fields.iter().enumerate() {
             let _ = write!(out, "{}{field}", if at > 0 { "," } else { "" });

@@ -2,7 +2,7 @@
 
 use super::culprit::{culprit, name, short_place};
 use super::human;
-use super::model::{Process, Stack};
+use super::model::{Process, RuntimeInfo, Stack};
 use crate::ledger::reconcile::Share;
 
 /// Less growth than this is not worth a sentence.
@@ -43,6 +43,20 @@ pub fn growth(process: &Process, stacks: &[Stack]) -> Option<String> {
     })
 }
 
+/// What a runtime's heap did, to stand behind its name.
+#[must_use]
+pub fn managed(runtime: &RuntimeInfo) -> String {
+    let Some(grown) = runtime.heap_growth_bytes else {
+        return String::new();
+    };
+    match u64::try_from(grown) {
+        Ok(grown) if grown >= SMALL / 2 => {
+            format!(", its heap grew {} (an estimate)", human::bytes(grown))
+        }
+        _ => ", its heap has not grown".to_owned(),
+    }
+}
+
 /// The function that holds most of one probe's bytes.
 fn place_of(pid: u32, probe: &str, stacks: &[Stack]) -> Option<String> {
     let mine = stacks
@@ -69,6 +83,21 @@ mod tests {
         });
         let stack = fixtures::stack(1, 171 << 20, 1000, Verdict::Growing);
         growth(&process, &[stack])
+    }
+
+    /// A heap that grew says by how much; less than half a MiB is said not to have.
+    #[test]
+    fn heaps() {
+        let of = |heap_growth_bytes| {
+            managed(&RuntimeInfo {
+                name: crate::target::runtime::Runtime::Jvm,
+                heap_growth_bytes,
+                advice: String::new(),
+            })
+        };
+        assert_eq!(of(Some(12 << 20)), ", its heap grew 12.0 MiB (an estimate)");
+        assert_eq!(of(Some(-5)), ", its heap has not grown");
+        assert_eq!(of(None), "");
     }
 
     /// The largest grower is named with the function behind it.

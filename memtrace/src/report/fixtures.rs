@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::model::*;
-use crate::trend::Verdict;
+use crate::{ledger::regions::RegionKind, trend::Verdict};
 
 pub fn frame(function: &str, module: &str, file: Option<(&str, u32)>) -> Frame {
     Frame {
@@ -177,6 +177,25 @@ pub fn leak() -> Report {
         outstanding_bytes: 56_000,
         outstanding_objects: 7,
     };
+    report
+}
+
+/// One function's memory as three probes see it: 1,500 bytes are in use, 1,400 of them resident.
+pub fn three_probes() -> Report {
+    let of = |rank, probe, kind, bytes| {
+        let mut stack = stack(rank, bytes, 1, Verdict::Steady);
+        (stack.probe, stack.kind) = (probe, kind);
+        stack
+    };
+    let mut report = report(vec![
+        of(1, "fault", None, 1400),
+        of(2, "heap", None, 1000),
+        of(3, "region", Some(RegionKind::Anonymous), 500),
+        of(4, "region", Some(RegionKind::Reservation), 9000),
+        of(5, "region", Some(RegionKind::Allocator), 2000),
+    ]);
+    report.probes = vec!["heap", "region", "fault"];
+    report.processes[0].outstanding_bytes = 1500;
     report
 }
 

@@ -15,13 +15,13 @@ use super::{
 const SPACE: char = '\u{e000}';
 const SEMICOLON: char = '\u{e001}';
 
-/// Outstanding bytes by stack.
+/// Outstanding bytes by stack, of those that may be added up ([`super::sums`]).
 ///
 /// # Errors
 /// What inferno returns.
 pub fn render(profile: &Profile) -> io::Result<Vec<u8>> {
     let mut lines = Vec::with_capacity(profile.samples.len() + 1);
-    let paths = profile.samples.iter().map(|sample| {
+    let paths = profile.summed().map(|sample| {
         let path = names::path(profile, sample);
         (path, sample.outstanding_bytes)
     });
@@ -52,11 +52,11 @@ pub fn render(profile: &Profile) -> io::Result<Vec<u8>> {
 /// What inferno returns.
 pub fn render_diff(before: &Profile, after: &Profile) -> io::Result<Vec<u8>> {
     let mut stacks: std::collections::BTreeMap<String, (u64, u64)> = Default::default();
-    for sample in &before.samples {
+    for sample in before.summed() {
         let sums = stacks.entry(bare_stack(before, sample)).or_default();
         sums.0 = sums.0.saturating_add(sample.outstanding_bytes);
     }
-    for sample in &after.samples {
+    for sample in after.summed() {
         let sums = stacks.entry(bare_stack(after, sample)).or_default();
         sums.1 = sums.1.saturating_add(sample.outstanding_bytes);
     }

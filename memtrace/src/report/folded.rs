@@ -2,11 +2,12 @@
 
 use super::profile::{Profile, names};
 
-/// Outstanding bytes by stack. Stacks that hold none have no line; equal ones have one each.
+/// Outstanding bytes by stack. Stacks that hold none have no line; equal ones have one each. Tools
+/// add lines up, so those have none that may not be ([`super::sums`]).
 #[must_use]
 pub fn render(profile: &Profile) -> String {
     let mut out = String::new();
-    for sample in &profile.samples {
+    for sample in profile.summed() {
         line(
             &mut out,
             &names::path(profile, sample),
@@ -86,7 +87,7 @@ mod tests {
         fn sums(profile in arbitrary::profile()) {
             let text = render(&profile);
             let mut sum = 0_u64;
-            let with_bytes = profile.samples.iter().filter(|s| s.outstanding_bytes > 0);
+            let with_bytes = profile.summed().filter(|s| s.outstanding_bytes > 0);
             let mut samples = with_bytes;
             for line in text.lines() {
                 let (stack, bytes) = line.rsplit_once(' ').unwrap();

@@ -11,7 +11,7 @@ use crate::trend::Verdict;
 ///
 /// [`GroupBy::Stack`] gives no groups.
 #[must_use]
-pub fn group(stacks: &[Stack], by: GroupBy) -> Vec<Group> {
+pub fn group<'a>(stacks: impl Iterator<Item = &'a Stack>, by: GroupBy) -> Vec<Group> {
     if by == GroupBy::Stack {
         return Vec::new();
     }
@@ -41,26 +41,28 @@ pub fn group(stacks: &[Stack], by: GroupBy) -> Vec<Group> {
     groups
 }
 
-/// Fills `report.groups` from all of `report.stacks`, then keeps the first `top` of both (`None`:
-/// all) and counts the stacks cut under `report.not_shown`.
+/// Fills `report.groups` from those of `report.stacks` that may be added up ([`super::sums`]), then
+/// keeps the first `top` of both (`None`: all) and counts the stacks cut under `report.not_shown`.
 pub fn apply(report: &mut Report, by: GroupBy, top: Option<usize>) {
     let top = top.unwrap_or(usize::MAX);
     report.group_by = by;
-    report.groups = group(&report.stacks, by);
+    report.groups = group(report.summed(), by);
     report.groups.truncate(top);
-    for stack in report.stacks.iter().skip(top) {
+    let cut = report.stacks.split_off(top.min(report.stacks.len()));
+    for stack in cut {
         report.not_shown.stacks += 1;
-        report.not_shown.outstanding_bytes += stack.outstanding_bytes;
-        report.not_shown.outstanding_objects += stack.outstanding_objects;
+        if report.is_summed(&stack) {
+            report.not_shown.outstanding_bytes += stack.outstanding_bytes;
+            report.not_shown.outstanding_objects += stack.outstanding_objects;
+        }
     }
-    report.stacks.truncate(top);
 }
 
 /// What the stacks hold that are in none of the groups shown.
 #[must_use]
 pub fn outside_groups(report: &Report) -> NotShown {
     let mut rest = report.not_shown;
-    for stack in &report.stacks {
+    for stack in report.summed() {
         rest.stacks += 1;
         rest.outstanding_bytes += stack.outstanding_bytes;
         rest.outstanding_objects += stack.outstanding_objects;
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn sums_by_function() {
         let report = fixtures::two_callers();
-        let groups = group(&report.stacks, GroupBy::Function);
+        let groups = group(report.stacks.iter(), GroupBy::Function);
         let names: Vec<_> = groups
             .iter()
             .map(|g| (g.rank, name(g, GroupBy::Function)))
@@ -209,7 +211,7 @@ mod tests {
     // Modules are rows of their own, by full path.
     #[test]
     fn sums_by_module() {
-        let groups = group(&fixtures::two_callers().stacks, GroupBy::Module);
+        let groups = group(fixtures::two_callers().stacks.iter(), GroupBy::Module);
         let names: Vec<_> = groups.iter().map(|g| g.name.as_deref()).collect();
         assert_eq!(names, [Some("/srv/server"), Some("/srv/libcache.so")]);
     }
@@ -234,7 +236,7 @@ mod tests {
         for stack in &mut report.stacks {
             stack.frames.clear();
         }
-        let groups = group(&report.stacks, GroupBy::Function);
+        let groups = group(report.stacks.iter(), GroupBy::Function);
         assert_eq!(groups.len(), 1);
         assert_eq!(name(&groups[0], GroupBy::Function), "[unknown function]");
     }

@@ -14,8 +14,9 @@ use super::{
     culprit,
     layout::clean,
     model::Frame,
-    profile::{Profile, ProfiledProcess, Sample, names},
+    profile::{Apart, Profile, ProfiledProcess, Sample, names},
 };
+use crate::ledger::regions::RegionKind;
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/page.css");
@@ -171,6 +172,11 @@ fn stack(rank: usize, sample: &Sample, frames: &mut Frames) -> Value {
         "rank": rank,
         "pid": sample.pid,
         "probe": sample.probe,
+        "kind": sample.kind.map_or("", RegionKind::name),
+        "apart": sample.apart().map(|apart| match apart {
+            Apart::Resident => "resident",
+            Apart::Reserved => "reserved",
+        }),
         "bytes": sample.outstanding_bytes,
         "objects": sample.outstanding_objects,
         "allocated_bytes": sample.allocated_bytes,

@@ -2,7 +2,7 @@
 //!
 //! [`model`] is the report as data. [`text`] and [`json`] render it; both are pure, so that a
 //! recording and a live session print the same. [`profile`] is the neutral form of a report that the
-//! profile formats are made of. [`group`] sums stacks. [`reporter`] writes
+//! profile formats are made of. [`group`] sums stacks, [`sums`] says which may be. [`reporter`] writes
 //! them through [`output`], which with [`incident`]'s files is all that does I/O here. [`doctor`] is
 //! the other report: what this machine can do.
 pub mod baseline;
@@ -29,6 +29,7 @@ pub mod pprof;
 pub mod profile;
 pub mod reporter;
 pub mod speedscope;
+pub mod sums;
 pub mod suppress;
 pub mod text;
 

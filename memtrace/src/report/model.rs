@@ -259,6 +259,10 @@ pub struct Grower {
 pub struct RuntimeInfo {
     /// jvm, go, node, python, dotnet, ruby.
     pub name: crate::target::runtime::Runtime,
+    /// By how much resident memory grew where the runtime has its heap: private mappings that are
+    /// neither malloc's areas nor stacks. An estimate; null when it was not looked at.
+    #[serde(default)]
+    pub heap_growth_bytes: Option<i64>,
     /// What to run next.
     pub advice: String,
 }

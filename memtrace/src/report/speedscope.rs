@@ -1,5 +1,6 @@
 //! speedscope's own format (<https://www.speedscope.app/file-format-schema.json>): one profile
-//! each for what is outstanding and what was allocated, in bytes and in objects.
+//! each for what is outstanding and what was allocated, in bytes and in objects. What may not be
+//! added to them ([`super::sums`]) has profiles of its own.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::{
     layout::clean,
     model::Frame,
-    profile::{Profile, Sample, names},
+    profile::{Apart, Profile, Sample, names},
 };
 
 #[derive(Serialize)]
@@ -62,35 +63,40 @@ pub fn render(profile: &Profile) -> io::Result<Vec<u8>> {
     for sample in &profile.samples {
         stacks.push(Stack {
             frames: frames.stack(profile, sample),
-            values: [
-                sample.outstanding_bytes,
-                sample.outstanding_objects,
-                sample.allocated_bytes,
-                sample.allocated_objects,
-            ],
+            values: values(sample),
         });
     }
     if let Some(rest) = names::not_shown(profile) {
         let hidden = &profile.not_shown;
         stacks.push(Stack {
             frames: vec![frames.plain(rest)],
-            values: [hidden.outstanding_bytes, hidden.outstanding_objects, 0, 0],
+            values: [
+                hidden.outstanding_bytes,
+                hidden.outstanding_objects,
+                0,
+                0,
+                0,
+                0,
+            ],
         });
     }
+    let has = |wanted: Apart| profile.samples.iter().any(|s| s.apart() == Some(wanted));
     let views = [
-        ("outstanding bytes", "bytes"),
-        ("outstanding objects", "none"),
-        ("allocated bytes", "bytes"),
-        ("allocated objects", "none"),
+        ("outstanding bytes", "bytes", true),
+        ("outstanding objects", "none", true),
+        ("allocated bytes", "bytes", true),
+        ("allocated objects", "none", true),
+        ("resident bytes", "bytes", has(Apart::Resident)),
+        ("reserved bytes", "bytes", has(Apart::Reserved)),
     ];
-    let profiles = views.into_iter().enumerate();
+    let profiles = views.into_iter().enumerate().filter(|(_, view)| view.2);
     let file = File {
         schema: "https://www.speedscope.app/file-format-schema.json",
         name: names::title(profile),
         exporter: format!("memtrace@{}", profile.meta.tool_version),
         active: 0,
         profiles: profiles
-            .map(|(at, (name, unit))| sampled(&stacks, at, name, unit))
+            .map(|(at, (name, unit, _))| sampled(&stacks, at, name, unit))
             .collect(),
         shared: Shared { frames: frames.all },
     };
@@ -102,7 +108,23 @@ pub fn render(profile: &Profile) -> io::Result<Vec<u8>> {
 struct Stack {
     frames: Vec<usize>,
     /// By view.
-    values: [u64; 4],
+    values: [u64; 6],
+}
+
+fn values(sample: &Sample) -> [u64; 6] {
+    let bytes = sample.outstanding_bytes;
+    match sample.apart() {
+        Some(Apart::Resident) => [0, 0, 0, 0, bytes, 0],
+        Some(Apart::Reserved) => [0, 0, 0, 0, 0, bytes],
+        None => [
+            bytes,
+            sample.outstanding_objects,
+            sample.allocated_bytes,
+            sample.allocated_objects,
+            0,
+            0,
+        ],
+    }
 }
 
 fn sampled(stacks: &[Stack], view: usize, name: &'static str, unit: &'static str) -> Sampled {
@@ -198,7 +220,7 @@ mod tests {
         fn sums(profile in arbitrary::profile()) {
             let file = parsed(&profile);
             let frames = file["shared"]["frames"].as_array().unwrap().len();
-            let sum = |of: fn(&Sample) -> u64| profile.samples.iter().map(of).sum::<u64>();
+            let sum = |of: fn(&Sample) -> u64| profile.summed().map(of).sum::<u64>();
             let rest = &profile.not_shown;
             let expected = [
                 sum(|s| s.outstanding_bytes) + rest.outstanding_bytes,

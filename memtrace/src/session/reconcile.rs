@@ -14,7 +14,7 @@ use crate::{
         regions::RegionKind,
     },
     target::{
-        runtime::Runtime,
+        runtime::{self, Runtime},
         smaps::{self, Resident},
     },
 };
@@ -25,6 +25,9 @@ const READ_SHARE: u32 = 50;
 const MAX_THREADS: usize = 4096;
 /// Arenas of glibc begin at multiples of this, and are no larger.
 const ARENA: u64 = 64 << 20;
+/// What the kernel places itself, as it does an arena, lies above. Heaps that a runtime places (Go's
+/// from 0xc000000000 on, Java's with compressed pointers) lie below.
+const LOWEST_ARENA: u64 = 1 << 40;
 
 /// What is known of one process.
 #[derive(Clone, Debug)]
@@ -35,7 +38,25 @@ pub(super) struct Found {
     pub now: Reconciliation,
     /// What runs in it, when its memory is managed.
     pub runtime: Option<Runtime>,
+    /// Of a Python.
+    pub version: Option<(u32, u32)>,
     private_at_attach: u64,
+    /// Resident memory where a runtime has its heap, at the attach and at the last look.
+    managed: (u64, u64),
+}
+
+impl Found {
+    /// By how much a runtime's heap grew since the attach.
+    pub fn managed_growth(&self) -> i64 {
+        let (before, now) = self.managed;
+        now.cast_signed().saturating_sub(before.cast_signed())
+    }
+}
+
+/// Private memory that is neither malloc's nor a thread's stack: there a runtime has its heap.
+fn managed(parts: &[Part]) -> u64 {
+    let outside = parts.iter().filter(|p| p.mapped == Mapped::Anonymous);
+    outside.map(|p| p.rss.saturating_sub(p.allocator)).sum()
 }
 
 /// Reconciliations of the session's processes.
@@ -94,12 +115,14 @@ impl Session {
             private_at_attach,
         };
         let before = Reconciliation::of(&parts, &known);
-        let names = residents.iter().map(|one| one.mapping.path_text());
+        let names = || residents.iter().map(|one| one.mapping.path_text());
         let found = Found {
             before,
             now: before,
-            runtime: Runtime::of(names),
+            runtime: Runtime::of(names()),
+            version: runtime::python_version(names()),
             private_at_attach,
+            managed: (managed(&parts), managed(&parts)),
         };
         self.reconciled.found.insert(space, found);
     }
@@ -133,7 +156,9 @@ impl Session {
                 before: Reconciliation::default(),
                 now: Reconciliation::default(),
                 runtime: None,
+                version: None,
                 private_at_attach: 0,
+                managed: (0, 0),
             });
             let known = Known {
                 heap_outstanding: self.options.probes.heap.then_some(outstanding),
@@ -141,7 +166,10 @@ impl Session {
                 private_at_attach: found.private_at_attach,
             };
             found.now = Reconciliation::of(&parts, &known);
+            found.managed.1 = managed(&parts);
             found.runtime = found.runtime.or_else(|| Runtime::of(names()));
+            let version = || runtime::python_version(names());
+            found.version = found.version.or_else(version);
         }
         self.reconciled.last = Some((Instant::now(), begun.elapsed()));
     }
@@ -177,7 +205,7 @@ impl Session {
             Mapped::AllocatorArea
         } else if is_stack {
             Mapped::Stack
-        } else if mapping.start.is_multiple_of(ARENA) && mapping.len() <= ARENA {
+        } else if is_arena(mapping.start, mapping.len()) {
             Mapped::AllocatorArea
         } else {
             Mapped::Anonymous
@@ -219,7 +247,25 @@ impl Session {
     }
 }
 
+fn is_arena(start: u64, length: u64) -> bool {
+    start.is_multiple_of(ARENA) && length <= ARENA && start >= LOWEST_ARENA
+}
+
 fn is_shared_memory(name: &str, shared: bool) -> bool {
     let without_file = ["/dev/shm/", "/memfd:", "/SYSV", "/dev/zero", "anon_inode:"];
     (shared && name.is_empty()) || without_file.iter().any(|start| name.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Heaps that a runtime places are not taken for malloc's arenas, however they are aligned.
+    #[test]
+    fn arenas() {
+        assert!(is_arena(0x7f3c_e400_0000, 0x21000));
+        assert!(!is_arena(0x7f3c_e400_1000, 0x21000));
+        assert!(!is_arena(0xc0_0000_0000, 4 << 20));
+        assert!(!is_arena(0x7_0000_0000, 32 << 20));
+    }
 }

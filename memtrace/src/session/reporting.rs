@@ -6,6 +6,7 @@ use memtrace_common::{Counter, ONE_OBJECT};
 
 use super::{
     Session, SessionError, limits, losses, marks::MarkSocket, overhead::Hits, process::Image,
+    reconcile::Found,
 };
 use crate::{
     cli::plan::{Probes, VERDICT_INTERVALS},
@@ -16,6 +17,7 @@ use crate::{
         ProcessState, Report, RuntimeInfo, SCHEMA, Stack, Word,
     },
     report::profile::Moment,
+    report::sums::is_summed,
     symbolize::StackToName,
     target::family::CustomFunctions,
     trend::{self, Judgement, Verdict},
@@ -156,19 +158,7 @@ impl Session {
         let observed = self.observed(&judged, &unjudged, &names);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, rest) = judged.split_at(shown);
-        let not_shown = NotShown {
-            stacks: rest.len() + unjudged.len(),
-            outstanding_bytes: rest
-                .iter()
-                .map(|j| j.bytes)
-                .chain(unjudged.iter().map(|(_, held)| held.0))
-                .sum(),
-            outstanding_objects: rest
-                .iter()
-                .map(|j| j.objects)
-                .chain(unjudged.iter().map(|(_, held)| held.1))
-                .sum(),
-        };
+        let not_shown = self.not_shown(rest, &unjudged);
         let captured: Vec<_> = shown
             .iter()
             .map(|j| (j.stack.space, self.captured(&j.stack)))
@@ -218,6 +208,24 @@ impl Session {
         };
         self.keep_report(&mut report, &observed, &asked);
         Ok(Taken { report, keys })
+    }
+
+    /// What is in none of the stacks shown; bytes of those that may be added up.
+    fn not_shown(&self, rest: &[Judged<'_>], unjudged: &[(Ranked<'_>, (u64, u64))]) -> NotShown {
+        let probes = self.options.probes.names();
+        let rest = rest.iter().map(|j| (j.probe, j.kind, j.bytes, j.objects));
+        let unjudged = unjudged
+            .iter()
+            .map(|((probe, kind, _), held)| (*probe, *kind, held.0, held.1));
+        let mut hidden = NotShown::default();
+        for (probe, kind, bytes, objects) in rest.chain(unjudged) {
+            hidden.stacks += 1;
+            if is_summed(&probes, probe, kind) {
+                hidden.outstanding_bytes += bytes;
+                hidden.outstanding_objects += objects;
+            }
+        }
+        hidden
     }
 
     /// What stacks of a report held over time; see [`Taken::keys`].
@@ -295,9 +303,11 @@ impl Session {
 
     fn runtime(&self, image: &Image) -> Option<RuntimeInfo> {
         let name = self.reconciled.runtime(image.space)?;
+        let found = self.reconciled.get(image.space);
         Some(RuntimeInfo {
             name,
-            advice: name.advice(image.tgid.0),
+            heap_growth_bytes: found.map(Found::managed_growth),
+            advice: name.advice(image.tgid.0, found.and_then(|found| found.version)),
         })
     }
 

@@ -19,6 +19,21 @@ pub enum Runtime {
     Ruby,
 }
 
+/// The first Python that writes a perf map.
+const NAMES_FRAMES: (u32, u32) = (3, 12);
+
+/// The version of a Python, by the names of mapped objects: `python3.11`, `libpython3.11.so.1.0`.
+pub fn python_version(names: impl Iterator<Item = String>) -> Option<(u32, u32)> {
+    let version = |name: String| {
+        let file = name.rsplit('/').next()?;
+        let stem = file.strip_prefix("lib").unwrap_or(file);
+        let mut numbers = stem.strip_prefix("python")?.split('.');
+        let mut next = || numbers.next()?.parse().ok();
+        Some((next()?, next()?))
+    };
+    names.filter_map(version).next()
+}
+
 impl Runtime {
     /// Finds one by the names of mapped objects. Go has no object of its own:
     /// [`crate::target::discover`] tells.
@@ -70,9 +85,10 @@ impl Runtime {
         }
     }
 
-    /// What to run next: what tells of its objects, and what names its frames.
+    /// What to run next: what tells of its objects, and what names its frames. `python` is the version
+    /// of a Python, where it is known.
     #[must_use]
-    pub fn advice(self, pid: u32) -> String {
+    pub fn advice(self, pid: u32, python: Option<(u32, u32)>) -> String {
         match self {
             Self::Jvm => format!(
                 "`jcmd {pid} GC.class_histogram` or `jcmd {pid} GC.heap_dump FILE` tell of its objects, \
@@ -88,9 +104,16 @@ impl Runtime {
                     .to_owned()
             }
             Self::Python => {
-                "tracemalloc tells of its objects; `python -X perf` names its frames (3.12), \
-                             PYTHONMALLOC=malloc lets the heap probe see every object"
-                    .to_owned()
+                let frames = match python {
+                    Some((major, minor)) if (major, minor) < NAMES_FRAMES => format!(
+                        "this Python {major}.{minor} cannot name its frames (3.12 can, by `python -X perf`)"
+                    ),
+                    _ => "`python -X perf` names its frames (3.12 and newer)".to_owned(),
+                };
+                format!(
+                    "tracemalloc tells of its objects; {frames}; PYTHONMALLOC=malloc lets the heap probe \
+                     see every object"
+                )
             }
             Self::Dotnet => format!(
                 "`dotnet-gcdump collect -p {pid}` tells of its objects, DOTNET_PerfMapEnabled=1 names its \
@@ -107,6 +130,20 @@ mod tests {
 
     fn of(names: &[&str]) -> Option<Runtime> {
         Runtime::of(names.iter().map(|name| (*name).to_owned()))
+    }
+
+    /// Versions by either name; a Python that names no frames says so.
+    #[test]
+    fn versions() {
+        let of = |name: &str| python_version(std::iter::once(name.to_owned()));
+        assert_eq!(of("/usr/bin/python3.11"), Some((3, 11)));
+        assert_eq!(of("/usr/lib/libpython3.13.so.1.0"), Some((3, 13)));
+        assert_eq!(of("/usr/bin/python3"), None);
+        assert_eq!(of("/usr/lib/python3.11.x/libc.so.6"), None);
+        let advice = |version| Runtime::Python.advice(1, version);
+        assert!(advice(Some((3, 11))).contains("3.11 cannot name"));
+        assert!(advice(Some((3, 12))).contains("`python -X perf` names"));
+        assert!(advice(None).contains("3.12 and newer"));
     }
 
     /// Each runtime by what it maps; names that only begin alike are none.

@@ -103,13 +103,13 @@ proptest! {
         prop_assert_eq!(text.matches("\r\n").count(), rows.len() + 1);
         let sum = |column: &str| -> u64 {
             let kinds = ["stack", "not-shown"];
-            let rows = rows.iter().filter(|row| kinds.contains(&row["row"].as_str()));
+            let rows = rows.iter().filter(|row| row["summed"] == "yes" && kinds.contains(&row["row"].as_str()));
             rows.filter_map(|row| row[column].parse::<u64>().ok()).sum()
         };
         prop_assert_eq!(sum("outstanding_bytes"), profile.outstanding_bytes());
-        let objects: u64 = profile.samples.iter().map(|s| s.outstanding_objects).sum();
+        let objects: u64 = profile.summed().map(|s| s.outstanding_objects).sum();
         prop_assert_eq!(sum("outstanding_objects"), objects + profile.not_shown.outstanding_objects);
-        let allocated: u64 = profile.samples.iter().map(|s| s.allocated_bytes).sum();
+        let allocated: u64 = profile.summed().map(|s| s.allocated_bytes).sum();
         prop_assert_eq!(sum("allocated_bytes"), allocated);
     }
 }

@@ -211,8 +211,7 @@ fn name(frame: &Frame) -> (&Option<String>, &Option<String>) {
 
 impl Side {
     fn of((recording, report): (&str, &Report)) -> Self {
-        let in_use = || report.stacks.iter().filter(|stack| !stack.is_apart());
-        let sum = |of: fn(&Stack) -> u64| in_use().map(of).fold(0, u64::saturating_add);
+        let sum = |of: fn(&Stack) -> u64| report.summed().map(of).fold(0, u64::saturating_add);
         Self {
             recording: recording.to_owned(),
             host: report.host.clone(),

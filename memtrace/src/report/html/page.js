@@ -87,7 +87,7 @@ function head() {
   }
   const facts = $('facts');
   const fact = (name, value) => facts.append(el('div', {}, el('dt', {}, name), el('dd', {}, value)));
-  const total = data.stacks.reduce((sum, s) => sum + s.bytes, data.not_shown.bytes);
+  const total = data.stacks.reduce((sum, s) => sum + (s.apart ? 0 : s.bytes), data.not_shown.bytes);
   fact('outstanding since the attach', bytesText(total));
   if (data.processes.length === 1) {
     const p = data.processes[0];
@@ -219,16 +219,21 @@ function overTime() {
 }
 
 // ---- flame graph
+// What other stacks hold too, or is no memory in use, is in no sum.
+const summed = (s, n) => s.apart ? 0 : n;
+const isThere = (key) => key === 'grew' ? hasPast : key !== 'resident' && key !== 'reserved' || data.stacks.some((s) => s.apart === key);
 const METRICS = {
-  held: ['bytes held at the end', (s) => heldAt(s, state.to), bytesText, true],
-  grew: ['bytes gained in the time', (s) => Math.max(0, grewIn(s)), bytesText, true],
-  objects: ['objects held now', (s) => s.objects, (n) => plural(n, 'object', 'objects'), false],
-  allocated: ['bytes allocated since the attach', (s) => s.allocated_bytes, bytesText, false],
-  allocations: ['objects allocated since the attach', (s) => s.allocated_objects, (n) => plural(n, 'object', 'objects'), false],
+  held: ['bytes held at the end', (s) => summed(s, heldAt(s, state.to)), bytesText, true],
+  grew: ['bytes gained in the time', (s) => summed(s, Math.max(0, grewIn(s))), bytesText, true],
+  objects: ['objects held now', (s) => summed(s, s.objects), (n) => plural(n, 'object', 'objects'), false],
+  allocated: ['bytes allocated since the attach', (s) => summed(s, s.allocated_bytes), bytesText, false],
+  allocations: ['objects allocated since the attach', (s) => summed(s, s.allocated_objects), (n) => plural(n, 'object', 'objects'), false],
+  resident: ['bytes resident (page faults; the same memory again)', (s) => s.apart === 'resident' ? heldAt(s, state.to) : 0, bytesText, true],
+  reserved: ['bytes reserved (no memory in use)', (s) => s.apart === 'reserved' ? heldAt(s, state.to) : 0, bytesText, true],
 };
 function metrics() {
   const select = $('metric');
-  const wanted = Object.keys(METRICS).filter((key) => key !== 'grew' || hasPast);
+  const wanted = Object.keys(METRICS).filter(isThere);
   if (!wanted.includes(state.metric)) state.metric = 'held';
   if (select.children.length !== wanted.length) {
     select.replaceChildren(...wanted.map((key) => el('option', { value: key }, METRICS[key][0])));
@@ -420,7 +425,7 @@ function drawStacks() {
     const process = data.processes.length > 1 ? ' · ' + ((data.processes.find((p) => p.pid === s.pid) || {}).name || 'pid ' + s.pid) : '';
     const cell = (label, text, more) => el('td', { class: 'n' + (text === '' ? ' empty' : ''), 'data-label': label }, text, ...(more || []));
     const row = el('tr', {}, el('td', { class: 'rank' }, String(s.rank)),
-      el('td', { class: 'name' }, button, el('small', {}, (f.place || f.module || '') + process + (s.probe === 'heap' ? '' : ' · ' + s.probe))),
+      el('td', { class: 'name' }, button, el('small', {}, (f.place || f.module || '') + process + (s.probe === 'heap' ? '' : ' · ' + (s.kind || s.probe)))),
       el('td', {}, el('span', { class: 'badge ' + s.verdict, title: 'confidence ' + Math.floor(s.confidence * 100) + '%' }, s.verdict === 'too-early' ? 'too early' : s.verdict)),
       cell('holds', bytesText(heldAt(s, state.to))), cell('objects', count(s.objects)), cell('growth', rate(s.growth)));
     if (hasPast) row.append(cell('in the time', signed(grewIn(s))));

@@ -3,11 +3,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::proto::{Function, Label, Line, Location, Mapping, Profile, Sample, ValueType};
-use crate::report::{
-    culprit::culprit,
-    layout::clean,
-    model::Frame,
-    profile::{self, names},
+use crate::{
+    ledger::regions::RegionKind,
+    report::{
+        culprit::culprit,
+        layout::clean,
+        model::Frame,
+        profile::{self, Apart, names},
+    },
 };
 
 /// Granule in which mappings are told apart: their real bounds are not in a profile.
@@ -28,6 +31,13 @@ pub(super) fn build(profile: &profile::Profile) -> Profile {
         let value_type = builder.value_type(name, unit);
         builder.out.sample_type.push(value_type);
     }
+    for apart in Apart::ALL {
+        if profile.samples.iter().any(|s| s.apart() == Some(apart)) {
+            let value_type = builder.value_type(type_of(apart), "bytes");
+            builder.out.sample_type.push(value_type);
+            builder.apart.push(apart);
+        }
+    }
     builder.out.default_sample_type = builder.string("inuse_space");
     builder.head(profile);
     builder.main_program(profile);
@@ -40,9 +50,19 @@ pub(super) fn build(profile: &profile::Profile) -> Profile {
     builder.out
 }
 
+/// The type of sample that holds what is not added to the others.
+fn type_of(apart: Apart) -> &'static str {
+    match apart {
+        Apart::Resident => "resident_space",
+        Apart::Reserved => "reserved_space",
+    }
+}
+
 #[derive(Default)]
 struct Builder {
     out: Profile,
+    /// Types of sample behind the four that are always there.
+    apart: Vec<Apart>,
     strings: HashMap<String, i64>,
     functions: HashMap<Function, u64>,
     locations: HashMap<Location, u64>,
@@ -130,14 +150,24 @@ impl Builder {
         let label = self.labels(profile, sample);
         self.out.sample.push(Sample {
             location_id,
-            value: vec![
-                saturate(sample.allocated_objects),
-                saturate(sample.allocated_bytes),
-                saturate(sample.outstanding_objects),
-                saturate(sample.outstanding_bytes),
-            ],
+            value: self.values(sample),
             label,
         });
+    }
+
+    fn values(&self, sample: &profile::Sample) -> Vec<i64> {
+        let summed = |value: u64| if sample.summed { saturate(value) } else { 0 };
+        let mut values = vec![
+            summed(sample.allocated_objects),
+            summed(sample.allocated_bytes),
+            summed(sample.outstanding_objects),
+            summed(sample.outstanding_bytes),
+        ];
+        let bytes = saturate(sample.outstanding_bytes);
+        let apart = sample.apart();
+        let further = self.apart.iter();
+        values.extend(further.map(|this| if apart == Some(*this) { bytes } else { 0 }));
+        values
     }
 
     fn labels(&mut self, profile: &profile::Profile, sample: &profile::Sample) -> Vec<Label> {
@@ -153,6 +183,7 @@ impl Builder {
             ("process", comm),
             ("container", container.unwrap_or("")),
             ("probe", sample.probe),
+            ("kind", sample.kind.map_or("", RegionKind::name)),
             ("verdict", names::verdict(sample.verdict)),
         ];
         for (key, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
@@ -177,9 +208,11 @@ impl Builder {
         let location = self.location(0, &[&frame]);
         let rest = &profile.not_shown;
         let [objects, bytes] = [rest.outstanding_objects, rest.outstanding_bytes].map(saturate);
+        let mut value = vec![0, 0, objects, bytes];
+        value.resize(value.len() + self.apart.len(), 0);
         self.out.sample.push(Sample {
             location_id: vec![location],
-            value: vec![0, 0, objects, bytes],
+            value,
             label: Vec::new(),
         });
     }

@@ -107,13 +107,17 @@ proptest! {
         let read = decoded(&profile);
         let sum = |at: usize| read.sample.iter().map(|s| s.value[at]).sum::<i64>() as u64;
         let of = |value: fn(&crate::report::profile::Sample) -> u64| -> u64 {
-            profile.samples.iter().map(value).sum()
+            profile.summed().map(value).sum()
         };
         let rest = &profile.not_shown;
         prop_assert_eq!(sum(0), of(|s| s.allocated_objects));
         prop_assert_eq!(sum(1), of(|s| s.allocated_bytes));
         prop_assert_eq!(sum(2), of(|s| s.outstanding_objects) + rest.outstanding_objects);
         prop_assert_eq!(sum(3), profile.outstanding_bytes());
+        let apart = |s: &&crate::report::profile::Sample| s.apart().is_some();
+        let kept: u64 = profile.samples.iter().filter(apart).map(|s| s.outstanding_bytes).sum();
+        prop_assert_eq!((4..read.sample_type.len()).map(sum).sum::<u64>(), kept);
+        prop_assert!(read.sample.iter().all(|s| s.value.len() == read.sample_type.len()));
         prop_assert_eq!(read.string_table[0].as_str(), "");
         for (at, location) in read.location.iter().enumerate() {
             prop_assert_eq!(location.id, at as u64 + 1);

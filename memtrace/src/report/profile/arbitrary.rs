@@ -7,7 +7,7 @@ use crate::report::{
     fixtures,
     model::{Frame, NotShown, Stack},
 };
-use crate::trend::Verdict;
+use crate::{ledger::regions::RegionKind, trend::Verdict};
 
 /// Pieces that mean something in one of the formats.
 const HOSTILE: &[&str] = &[
@@ -84,6 +84,16 @@ pub fn frame() -> impl Strategy<Value = Frame> {
         )
 }
 
+/// What saw a stack.
+fn probe() -> impl Strategy<Value = (&'static str, Option<RegionKind>)> {
+    let regions = prop::sample::select(RegionKind::ALL.to_vec());
+    prop_oneof![
+        3 => Just(("heap", None)),
+        1 => regions.prop_map(|kind| ("region", Some(kind))),
+        1 => Just(("fault", None)),
+    ]
+}
+
 /// A stack. Bytes below 2^50, as a machine's memory is: sums do not overflow.
 pub fn stack() -> impl Strategy<Value = Stack> {
     let figure = || prop_oneof![Just(0), 1..100_u64, 0..(1_u64 << 50)];
@@ -93,28 +103,39 @@ pub fn stack() -> impl Strategy<Value = Stack> {
         any::<f64>(),
         prop::sample::select(vec![Verdict::Growing, Verdict::Steady, Verdict::TooEarly]),
         any::<bool>(),
-        prop::collection::vec(frame(), 0..6),
+        (prop::collection::vec(frame(), 0..6), probe()),
     )
-        .prop_map(|(figures, pid, growth, verdict, complete, frames)| Stack {
-            pid,
-            outstanding_bytes: figures.0,
-            outstanding_objects: figures.1,
-            allocated_bytes: figures.2,
-            allocated_objects: figures.3,
-            growth_bytes_per_second: growth,
-            verdict,
-            complete,
-            frames,
-            ..fixtures::stack(1, 0, 0, verdict)
-        })
+        .prop_map(
+            |(figures, pid, growth, verdict, complete, (frames, of))| Stack {
+                pid,
+                probe: of.0,
+                kind: of.1,
+                outstanding_bytes: figures.0,
+                outstanding_objects: figures.1,
+                allocated_bytes: figures.2,
+                allocated_objects: figures.3,
+                growth_bytes_per_second: growth,
+                verdict,
+                complete,
+                frames,
+                ..fixtures::stack(1, 0, 0, verdict)
+            },
+        )
 }
 
 /// A report of such stacks.
 pub fn report() -> impl Strategy<Value = crate::report::model::Report> {
     let rest = (0..5_usize, 0..(1_u64 << 50), 0..100_u64);
-    (prop::collection::vec(stack(), 0..8), rest, name(), name()).prop_map(
-        |(stacks, (hidden, bytes, objects), comm, target)| {
+    let probes = prop_oneof![
+        Just(vec!["heap"]),
+        Just(vec!["fault"]),
+        Just(vec!["heap", "region", "fault"])
+    ];
+    let names = (name(), name(), probes);
+    (prop::collection::vec(stack(), 0..8), rest, names).prop_map(
+        |(stacks, (hidden, bytes, objects), (comm, target, probes))| {
             let mut report = fixtures::leak();
+            report.probes = probes;
             report.stacks = stacks;
             report.target.value = target;
             report.processes[0].pid = 1;

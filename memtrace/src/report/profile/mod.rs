@@ -16,6 +16,7 @@ pub use form::ProfileForm;
 pub use usage::{MAX_USAGE_POINTS, UsageHistory};
 
 use super::model::{Frame, NotShown, Report};
+use crate::ledger::regions::RegionKind;
 use crate::trend::Verdict;
 
 /// Who keeps which memory, at one moment and, with a series, over time.
@@ -112,6 +113,32 @@ pub struct UsagePoint {
     pub limit_bytes: Option<u64>,
 }
 
+/// Bytes that a format keeps apart from the sums, because adding them would count twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// Resident pages of memory that other probes count too.
+    Resident,
+    /// Regions that are no memory in use: addresses, an allocator's reserve, files, stacks.
+    Reserved,
+}
+
+impl Apart {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Resident, Self::Reserved];
+}
+
+impl Sample {
+    /// Why it is not summed; nothing when it is.
+    #[must_use]
+    pub fn apart(&self) -> Option<Apart> {
+        match (self.summed, self.probe) {
+            (true, _) => None,
+            (false, "fault") => Some(Apart::Resident),
+            (false, _) => Some(Apart::Reserved),
+        }
+    }
+}
+
 /// One stack's account.
 #[derive(Clone, Debug)]
 pub struct Sample {
@@ -119,6 +146,10 @@ pub struct Sample {
     pub pid: u32,
     /// heap, region or fault.
     pub probe: &'static str,
+    /// What a region is used as.
+    pub kind: Option<RegionKind>,
+    /// Whether it may be added to others (R20); see [`super::sums`].
+    pub summed: bool,
     /// Bytes allocated and not freed.
     pub outstanding_bytes: u64,
     /// Objects allocated and not freed.
@@ -219,7 +250,10 @@ impl Profile {
             samples: report
                 .stacks
                 .iter()
-                .map(|stack| sample(stack, histories.next().unwrap_or_default()))
+                .map(|stack| {
+                    let summed = report.is_summed(stack);
+                    sample(stack, summed, histories.next().unwrap_or_default())
+                })
                 .collect(),
             not_shown: report.not_shown,
             marks: series.marks,
@@ -228,10 +262,15 @@ impl Profile {
         }
     }
 
-    /// Outstanding bytes of everything, samples and what is in none.
+    /// The samples that may be added up.
+    pub fn summed(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|sample| sample.summed)
+    }
+
+    /// Outstanding bytes of everything that may be added up, samples and what is in none.
     #[must_use]
     pub fn outstanding_bytes(&self) -> u64 {
-        let samples = self.samples.iter().map(|sample| sample.outstanding_bytes);
+        let samples = self.summed().map(|sample| sample.outstanding_bytes);
         samples.fold(self.not_shown.outstanding_bytes, u64::saturating_add)
     }
 
@@ -296,10 +335,12 @@ fn profiled(process: &super::model::Process) -> ProfiledProcess {
     }
 }
 
-fn sample(stack: &super::model::Stack, history: Vec<Moment>) -> Sample {
+fn sample(stack: &super::model::Stack, summed: bool, history: Vec<Moment>) -> Sample {
     Sample {
         pid: stack.pid,
         probe: stack.probe,
+        kind: stack.kind,
+        summed,
         outstanding_bytes: stack.outstanding_bytes,
         outstanding_objects: stack.outstanding_objects,
         allocated_bytes: stack.allocated_bytes,

@@ -88,11 +88,15 @@ pub fn verdict(verdict: Verdict) -> &'static str {
 
 /// A stack's id: the same in every report of a session, 16 hexadecimal digits.
 ///
-/// Made of process, probe and addresses: names may be found later, addresses stay.
+/// Made of process, probe, kind of region and addresses: names may be found later, addresses stay.
 #[must_use]
 pub fn stack_id(sample: &Sample) -> String {
     let mut hasher = Fnv::default();
     (sample.pid, sample.probe).hash(&mut hasher);
+    // One call path has a line for each kind of region.
+    if let Some(kind) = sample.kind {
+        kind.name().hash(&mut hasher);
+    }
     for frame in &sample.frames {
         (&frame.address, &frame.module, &frame.offset, frame.inlined).hash(&mut hasher);
     }

@@ -97,7 +97,12 @@ fn explained(page: &mut Page, view: &View<'_>, one: &Process) {
         }
     }
     if let Some(runtime) = &one.runtime {
-        let text = format!("{}: {}", runtime.name.name(), runtime.advice);
+        let text = format!(
+            "{}{}: {}",
+            runtime.name.name(),
+            explain::managed(runtime),
+            runtime.advice
+        );
         label(page, "Runtime", &[plain(text)]);
     }
 }
