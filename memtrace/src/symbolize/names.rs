@@ -38,12 +38,72 @@ fn demangle(symbol: &str, out: &mut Bounded) -> fmt::Result {
     if !symbol.starts_with("_Z") && !symbol.starts_with("__Z") {
         return Ok(());
     }
-    let Ok(cpp) = cpp_demangle::Symbol::new(symbol.as_bytes()) else {
-        return Ok(());
-    };
     let options = cpp_demangle::DemangleOptions::new().no_return_type();
     // Substitutions let half a KiB of symbol stand for a name of gigabytes; the writer ends that.
-    cpp.structured_demangle(out, &options)
+    if let Ok(cpp) = cpp_demangle::Symbol::new(symbol.as_bytes()) {
+        return cpp.structured_demangle(out, &options);
+    }
+    // GCC mangles a type as `sr` `St` …, which the library does not read. Where that is in the types
+    // behind the name (`std::make_shared`'s result is an `enable_if`), the name itself is known.
+    match cpp_demangle::BorrowedSymbol::with_tail(symbol.as_bytes()) {
+        Ok((cpp, _)) => {
+            cpp.structured_demangle(out, &options)?;
+            // Its parameters are not known, rather than none.
+            out.strip("()");
+            out.write_char('…')
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// The name of a function that debug information calls no more than `operator()`, inlined into
+/// `outer`: a lambda or a local class. It is the lambda that `outer` was made for when its template
+/// arguments name one, and only one; else one of `outer`'s own, or of what `outer` called.
+pub(super) fn inlined_operator(outer: &str) -> String {
+    let name = match (lambda_of(outer), outer.split_once(IN)) {
+        (Some(lambda), _) => format!("{lambda}::{OPERATOR}"),
+        (None, Some((OPERATOR, whose))) => format!("{OPERATOR}{IN}{whose}"),
+        (None, _) => format!("{OPERATOR}{IN}{outer}"),
+    };
+    let mut bounded = Bounded::new(MAX_NAME);
+    let _ = bounded.write_str(&name);
+    bounded.finish()
+}
+
+/// What local classes' and lambdas' methods are called.
+pub(super) const OPERATOR: &str = "operator()";
+const IN: &str = " in ";
+
+/// The one lambda among a name's template arguments: `main::{lambda(int)#1}` of
+/// `call<main::{lambda(int)#1}>(…)`, or as GCC has it in debug information, `main()::<lambda(int)>`.
+fn lambda_of(name: &str) -> Option<&str> {
+    const BRACED: (&str, &str) = ("::{lambda(", "}");
+    const ANGLED: (&str, &str) = ("::<lambda(", ")>");
+    let mut found = None;
+    let marks = [BRACED, ANGLED].into_iter().flat_map(|(mark, end)| {
+        let at = name.match_indices(mark);
+        at.map(move |(at, _)| (at, end))
+    });
+    for (mark, end) in marks {
+        let before = name.get(..mark)?;
+        let mut depth = 0_i32;
+        let start = before.char_indices().rev().find_map(|(at, c)| {
+            match c {
+                '>' | ')' | '}' => depth += 1,
+                '<' | '(' | '{' | ',' | ' ' if depth == 0 => return Some(at + c.len_utf8()),
+                '<' | '(' | '{' => depth -= 1,
+                _ => {}
+            }
+            None
+        })?;
+        let end = mark + name.get(mark..)?.find(end)? + end.len();
+        let lambda = name.get(start..end)?;
+        if found.is_some_and(|other| other != lambda) {
+            return None;
+        }
+        found = Some(lambda);
+    }
+    found
 }
 
 /// Text that replaces what is not printable and refuses what is too long.
@@ -59,6 +119,12 @@ impl Bounded {
             text: String::new(),
             left: limit,
             full: false,
+        }
+    }
+
+    fn strip(&mut self, suffix: &str) {
+        if self.text.ends_with(suffix) {
+            self.text.truncate(self.text.len() - suffix.len());
         }
     }
 
@@ -120,9 +186,43 @@ mod tests {
             ("i", "i"),
             ("leak_one.isra.0", "leak_one.isra.0"),
             ("_Znonsense", "_Znonsense"),
+            // As GCC 12 has it, with a type that the library cannot read behind the name.
+            (
+                "_ZSt11make_sharedI4ItemJRiEESt10shared_ptrINSt9enable_ifIXntsrSt8is_arrayIT_E5valueES5_E4typeEEDpOT0_",
+                "std::make_shared<Item, int&>…",
+            ),
         ];
         for (symbol, name) in cases {
             assert_eq!(function_name(symbol), name, "{symbol}");
+        }
+    }
+
+    /// An inlined lambda is named by the function made for it, or by the function it is inlined in.
+    #[test]
+    fn inlined_lambdas_have_a_place() {
+        let cases = [
+            ("fill(int)", "operator() in fill(int)"),
+            ("operator() in fill(int)", "operator() in fill(int)"),
+            (
+                "std::for_each<It<int, A>, Pool::grow(std::vector<int> const&)::{lambda(int)#1}>(It<int, A>, Pool::grow(std::vector<int> const&)::{lambda(int)#1})",
+                "Pool::grow(std::vector<int> const&)::{lambda(int)#1}::operator()",
+            ),
+            (
+                "both<main::{lambda(int)#1}, main::{lambda(int)#2}>(int)",
+                "operator() in both<main::{lambda(int)#1}, main::{lambda(int)#2}>(int)",
+            ),
+            ("main::{lambda(", "operator() in main::{lambda("),
+            (
+                "for_each<It<int*>, fill(std::vector<int>&)::<lambda(int)> >",
+                "fill(std::vector<int>&)::<lambda(int)>::operator()",
+            ),
+            (
+                "fill(std::vector<int>&)::<lambda(int)>::operator()",
+                "operator() in fill(std::vector<int>&)::<lambda(int)>::operator()",
+            ),
+        ];
+        for (outer, name) in cases {
+            assert_eq!(inlined_operator(outer), name, "{outer}");
         }
     }
 

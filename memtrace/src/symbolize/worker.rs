@@ -15,7 +15,7 @@ use blazesym::symbolize::{CodeInfo, Input, Reason, Sym, Symbolized};
 use crate::unwind::{Bytes, Layout, ModuleFile};
 
 use super::debug_file;
-use super::names::{function_name, printable};
+use super::names::{OPERATOR, function_name, inlined_operator, printable};
 use super::snapshot::{Snapshot, own_path};
 use super::{ModuleKey, Name, Named};
 
@@ -321,6 +321,15 @@ fn names_of(called: &Sym<'_>, sym: &Sym<'_>) -> Vec<Name> {
     let mut names = vec![name(&called.name, sym.code_info.as_deref(), false)];
     let inlined = sym.inlined.iter().take(MAX_INLINED);
     names.extend(inlined.map(|f| name(&f.name, f.code_info.as_ref(), true)));
+    // Outermost first: what a name is inlined into has its own by then.
+    for index in 1..names.len() {
+        let (outer, inner) = names.split_at_mut(index);
+        if let ([.., outer], [inner, ..]) = (outer, inner)
+            && inner.function == OPERATOR
+        {
+            inner.function = inlined_operator(&outer.function);
+        }
+    }
     names.reverse();
     names
 }

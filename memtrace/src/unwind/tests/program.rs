@@ -16,6 +16,8 @@ use crate::unwind::*;
 pub(crate) const CHAIN: &str = include_str!("sources/chain.c");
 /// Source of the C++ program.
 pub(crate) const NAMES: &str = include_str!("sources/names.cc");
+/// Source of the C++ program whose functions are inlined.
+pub(crate) const INLINED: &str = include_str!("sources/inlined.cc");
 const HEADER: &str = include_str!("sources/capture.h");
 
 /// A compiled program; its files are gone when it is dropped.

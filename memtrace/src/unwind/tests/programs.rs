@@ -1,6 +1,6 @@
 //! Stacks of real programs, as compilers and C libraries make them.
 
-use super::program::{CHAIN, NAMES, Program, functions, line_of};
+use super::program::{CHAIN, INLINED, NAMES, Program, functions, line_of};
 use super::support::SPACE;
 use crate::unwind::*;
 
@@ -288,6 +288,30 @@ fn cpp_names() {
     assert!(fill.is_some_and(|fill| fill < main), "{names:?}");
     assert_eq!(frames[main].line, Some(line_of(NAMES, "// main calls")));
     assert_eq!(stack.incomplete, None);
+}
+
+/// Inlined lambdas say whose they are, and every inlined function's name is readable, whatever GCC's
+/// mangling holds behind it.
+#[test]
+fn inlined_cpp_names() {
+    let flags = ["-O2", "-fomit-frame-pointer", "-std=c++17"];
+    let Some(program) = Program::compile("g++", "inlined.cc", INLINED, &flags) else {
+        return;
+    };
+    let (_, frames) = program.run(&[]).named();
+    let names = functions(&frames);
+    let fill = "fill(std::vector<int, std::allocator<int> >&)";
+    for wanted in ["Item::Item(int)", fill] {
+        assert!(names.contains(&wanted), "no {wanted} in {names:#?}");
+    }
+    for begin in ["fill(", "operator() in fill("] {
+        let whose = |name: &&&str| name.starts_with(begin) && name.ends_with("::operator()");
+        assert!(names.iter().any(|name| whose(&name)), "{names:#?}");
+    }
+    let shared = |name: &&&str| name.starts_with("std::make_shared<Item, int&>");
+    assert!(names.iter().any(|name| shared(&name)), "{names:#?}");
+    let bare = |name: &&&str| **name == "operator()" || name.starts_with("_Z");
+    assert_eq!(names.iter().find(bare), None, "{names:#?}");
 }
 
 /// A copy cut at any length gives the beginning of the whole stack, and says that it is cut.
