@@ -19,7 +19,7 @@ mod source;
 mod tests;
 mod totals;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::id::{SpaceId, StackId};
@@ -101,9 +101,14 @@ impl Ledger {
 
     /// Drops all that is known of a space.
     pub fn forget(&mut self, space: SpaceId) {
-        self.spaces.remove(&space);
-        self.stacks.retain(|(of, _), _| *of != space);
-        self.sources.forget(space);
+        self.forget_all(&HashSet::from([space]));
+    }
+
+    /// Drops all that is known of many spaces: the tables are gone through once.
+    fn forget_all(&mut self, spaces: &HashSet<SpaceId>) {
+        self.spaces.retain(|space, _| !spaces.contains(space));
+        self.stacks.retain(|(of, _), _| !spaces.contains(of));
+        self.sources.forget_all(spaces);
     }
 
     /// What the caps cost so far.
@@ -276,10 +281,9 @@ impl Ledger {
         let rank = |(id, s): (&SpaceId, &Space)| (!s.ended, s.account.changed(), *id);
         let mut order: Vec<_> = self.spaces.iter().map(rank).collect();
         order.sort_unstable();
-        for (_, _, space) in order.into_iter().take(count) {
-            self.forget(space);
-            self.dropped.spaces += 1;
-        }
+        let first = order.into_iter().take(count).map(|(_, _, space)| space);
+        self.forget_all(&first.collect());
+        self.dropped.spaces += count as u64;
     }
 
     /// Stacks with nothing outstanding, longest unchanged first; after them the smallest.

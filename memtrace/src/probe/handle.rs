@@ -24,6 +24,9 @@ use super::{
 };
 use crate::id::{Fingerprint, SpaceId, Tgid};
 
+/// Of `bpf_map_update_elem`: only when there is none yet.
+const BPF_NOEXIST: u64 = 1;
+
 /// Sizes and filters, fixed for the life of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelOptions {
@@ -245,6 +248,20 @@ impl KernelSide {
             .map_err(ProbeError::map("TARGETS"))
     }
 
+    /// The same for a process that can become a target by itself at any moment: false when it has,
+    /// which then stands.
+    pub fn claim_target(&mut self, tgid: Tgid, target: Target) -> Result<bool, ProbeError> {
+        match self.targets.insert(tgid.0, Plain(target), BPF_NOEXIST) {
+            Ok(()) => Ok(true),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::EEXIST) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(ProbeError::map("TARGETS")(error)),
+        }
+    }
+
     /// What the kernel side knows of a target.
     #[must_use]
     pub fn target(&self, tgid: Tgid) -> Option<Target> {
@@ -255,6 +272,14 @@ impl KernelSide {
     pub fn remove_target(&mut self, tgid: Tgid) -> Result<(), ProbeError> {
         match self.targets.remove(&tgid.0) {
             Err(error) if !is_no_such_key(&error) => Err(ProbeError::map("TARGETS")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, unless its pid is that of another target by now.
+    pub fn remove_target_of(&mut self, tgid: Tgid, space: SpaceId) -> Result<(), ProbeError> {
+        match self.target(tgid) {
+            Some(target) if target.space == space.0 => self.remove_target(tgid),
             _ => Ok(()),
         }
     }

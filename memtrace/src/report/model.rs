@@ -433,7 +433,7 @@ pub struct Frame {
 }
 
 /// What lies below the top N.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct NotShown {
     /// Stacks.
     pub stacks: usize,

@@ -70,12 +70,21 @@ impl Attribution<'_> {
 }
 
 impl Session {
+    /// Handles all that is in the ring buffer. Thousands of processes may have ended in it: their
+    /// last figures are read on the way, so that never many of them are kept.
+    pub(super) fn catch_up_with_events(&mut self) -> Result<(), SessionError> {
+        while self.handle_events()? {
+            self.settle(false)?;
+        }
+        Ok(())
+    }
+
     /// Brings the ledger up to date. `walk` forces the walk of the live table.
     pub(super) fn collect(&mut self, walk: bool) -> Result<(), SessionError> {
         let counts = self.counts()?;
         // A call path's stack is sent before its first call is counted: of all that was counted
         // until here the stack is in the ring buffer by now.
-        while self.handle_events()? {}
+        self.catch_up_with_events()?;
         // Ages are as of this moment, and in whole milliseconds since the start a block's birth
         // comes out the same at every report.
         let now = self.started.elapsed();

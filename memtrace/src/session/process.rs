@@ -262,7 +262,14 @@ impl Session {
         if shared && text_slot != NO_SLOT {
             self.kernel.set_slot(space, text_slot)?;
         }
-        self.kernel.add_target(tgid, target)?;
+        if !shared {
+            self.kernel.add_target(tgid, target)?;
+        } else if !self.kernel.claim_target(tgid, target)? {
+            // It has begun another program, which is traced: two names for one heap would lose what
+            // one thread allocates and another one frees.
+            let comm = process.comm.clone();
+            return Err(ProcessError::EndedMeanwhile { tgid, comm }.into());
+        }
         if running {
             self.refresh(tgid)?;
             self.begin_regions(tgid, space);
@@ -415,9 +422,10 @@ impl Session {
             }
             let (tgid, space) = (traced.tgid, traced.image.space);
             // What it sent before its end is still in the ring buffer.
-            while self.handle_events()? {}
+            self.catch_up_with_events()?;
             if self.follow.shared {
-                self.kernel.remove_target(tgid)?;
+                // The kernel side may have made a target of the next one with this pid.
+                self.kernel.remove_target_of(tgid, space)?;
                 self.ended(tgid, space, false);
                 continue;
             }

@@ -112,7 +112,7 @@ impl Session {
     pub fn report(&mut self, top: Option<usize>, last: bool) -> Result<Taken, SessionError> {
         let asked = self.mark_socket.as_mut().map(MarkSocket::take);
         let asked = asked.unwrap_or_default();
-        while self.handle_events()? {}
+        self.catch_up_with_events()?;
         self.catch_up()?;
         self.rescan()?;
         self.settle(true)?;

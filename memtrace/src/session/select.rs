@@ -62,7 +62,10 @@ impl Session {
 
     /// Begins to trace a process and all that descend from it.
     pub fn add_tree(&mut self, tgid: Tgid) -> Result<(), SessionError> {
-        self.add_process(tgid)?;
+        // One of several that are named can descend from another.
+        if self.kernel.target(tgid).is_none() {
+            self.add_process(tgid)?;
+        }
         // From here on its children are targets from their fork on; those before are looked for
         // until a search finds none that is new.
         let mut tree = HashSet::from([tgid]);
@@ -182,7 +185,7 @@ impl Session {
             return;
         };
         let traced = self.traced.swap_remove(index);
-        let _ = self.kernel.remove_target(tgid);
+        let _ = self.kernel.remove_target_of(tgid, traced.image.space);
         self.follow.leave(traced.image.space);
         self.unwinder.remove_space(traced.image.space);
     }
