@@ -13,6 +13,8 @@ use super::help;
 use super::incidents::IncidentsArgs;
 use super::mark::MarkArgs;
 use super::recordings::{DiffArgs, RecordArgs, ReportArgs};
+use super::targets::TargetArgs;
+use super::top::TopArgs;
 use super::units;
 use super::values::{self, CustomFunction, FailOn, Percent, RingBytes, Top};
 use crate::session::thresholds::Thresholds;
@@ -36,40 +38,9 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Process to trace; give it again or separate with commas for more
-    ///
-    /// Its threads are traced with it. The process is not stopped, signalled or written to.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
-    #[arg(help_heading = "Target", allow_negative_numbers = true)]
-    pub pid: Vec<u32>,
-    /// Every process with this name, those that start later too
-    ///
-    /// The name is that of /proc/PID/comm, at most 15 characters. Their children are traced until
-    /// they become another program; with --follow beyond that.
-    #[arg(long, value_name = "NAME", group = "selector", help_heading = "Target")]
-    #[arg(conflicts_with = "pid")]
-    pub comm: Option<String>,
-    /// Every process in a cgroup or below it, those that come later too
-    ///
-    /// A directory below /sys/fs/cgroup, or the path as /proc/PID/cgroup has it.
-    #[arg(long, value_name = "PATH", group = "selector", help_heading = "Target")]
-    #[arg(conflicts_with = "pid", value_hint = ValueHint::DirPath)]
-    pub cgroup: Option<PathBuf>,
-    /// Every process of a running container, by id, name or POD/NAME
-    ///
-    /// The beginning of the id is enough (4 characters or more). Names are known where the runtime's
-    /// socket can be reached; see --runtime-socket.
-    #[arg(long, value_name = "NAME", group = "selector", help_heading = "Target")]
-    #[arg(conflicts_with = "pid")]
-    pub container: Option<String>,
-    /// Every process of the machine but memtrace itself
-    #[arg(
-        long,
-        group = "selector",
-        conflicts_with = "pid",
-        help_heading = "Target"
-    )]
-    pub all: bool,
+    /// What to trace.
+    #[command(flatten)]
+    pub target: TargetArgs,
 
     /// How to trace.
     #[command(flatten)]
@@ -150,19 +121,6 @@ pub struct RunArgs {
     /// The program and its arguments, after --
     #[arg(value_name = "CMD", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
-}
-
-/// Arguments of `top`.
-#[derive(Debug, Args)]
-pub struct TopArgs {
-    /// Process to trace; give it again or separate with commas for more
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = values::pid)]
-    #[arg(help_heading = "Target", allow_negative_numbers = true)]
-    pub pid: Vec<u32>,
-
-    /// How to trace.
-    #[command(flatten)]
-    pub trace: TraceArgs,
 }
 
 /// Options of every tracing command.

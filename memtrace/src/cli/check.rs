@@ -1,7 +1,6 @@
 //! Arguments as typed → a plan, or the contradiction by name.
 
 use std::num::{NonZeroU32, NonZeroU64};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{
@@ -9,17 +8,16 @@ use super::args::{
     GroupByArg, OutputArgs, ProbeArg, RunArgs, TraceArgs, WatchArgs,
 };
 use super::plan::{
-    Allocators, ColorWhen, Cost, DoctorPlan, Format, GatePlan, MIN_INTERVAL, OutputPlan, Pids,
-    Plan, Probes, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
+    Allocators, ColorWhen, Cost, DoctorPlan, Format, GatePlan, MIN_INTERVAL, OutputPlan, Plan,
+    Probes, Program, Selection, SizeRange, TargetPlan, Timing, TracePlan, VERDICT_INTERVALS,
     Verbosity, WatchPlan,
 };
+use super::targets::once;
 use super::usage::UsageError;
 use super::values::Top;
-use crate::id::Tgid;
 use crate::report::model::GroupBy;
 use crate::report::output::Destination;
 use crate::report::profile::ProfileForm;
-use crate::target::select::Selector;
 
 pub(super) type Checked<T> = Result<T, UsageError>;
 
@@ -39,47 +37,9 @@ impl Cli {
             Some(Command::Doctor(doctor)) => doctor.plan().map(Plan::Doctor),
             Some(Command::Completions { shell }) => Ok(Plan::Completions(shell)),
             Some(Command::Man { command }) => Ok(Plan::Man(command)),
-            None => {
-                let selector = selector(self.comm, self.cgroup, self.container, self.all)?;
-                match selector {
-                    Some(selector) => self.trace.plan(TargetPlan::Select(selector)),
-                    None if self.pid.is_empty() => Err(UsageError::NoTarget),
-                    None => self.trace.plan(TargetPlan::Pids(Pids(once(self.pid)))),
-                }
-            }
+            None => self.trace.plan(self.target.plan()?),
         }
     }
-}
-
-fn selector(
-    comm: Option<String>,
-    cgroup: Option<PathBuf>,
-    container: Option<String>,
-    all: bool,
-) -> Checked<Option<Selector>> {
-    let selector = match (comm, cgroup, container) {
-        (Some(name), _, _) if name.is_empty() => return Err(UsageError::Empty("comm")),
-        (_, Some(path), _) if path.as_os_str().is_empty() => {
-            return Err(UsageError::Empty("cgroup"));
-        }
-        (_, _, Some(name)) if name.is_empty() => return Err(UsageError::Empty("container")),
-        (Some(name), _, _) => Selector::Comm(name),
-        (_, Some(path), _) => Selector::Cgroup(path),
-        (_, _, Some(name)) => Selector::Container(name),
-        _ if all => Selector::All,
-        _ => return Ok(None),
-    };
-    Ok(Some(selector))
-}
-
-pub(super) fn once(pids: Vec<u32>) -> Vec<Tgid> {
-    let mut seen = Vec::with_capacity(pids.len());
-    for pid in pids.into_iter().map(Tgid) {
-        if !seen.contains(&pid) {
-            seen.push(pid);
-        }
-    }
-    seen
 }
 
 impl RunArgs {

@@ -13,14 +13,15 @@ Needs root; `memtrace doctor` tells what else.";
 pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
-       memtrace top [OPTIONS] --pid <PID>
+       memtrace top [OPTIONS] --pid <PID>|--comm <NAME>|...
        memtrace report [OPTIONS] <FILE>
        memtrace diff [OPTIONS] <BEFORE> [AFTER]
        memtrace incidents [OPTIONS] <FILE> [N]
        memtrace mark <NAME>
        memtrace doctor [--pid <PID>]";
 
-pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>";
+pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>
+       memtrace top [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all";
 
 pub(super) const TOP_EXAMPLES: &str = "\
 Examples:

@@ -4,14 +4,15 @@
 //! argument that makes no sense. Help, manual pages and completions come from [`args`] alone.
 pub mod args;
 mod check;
-mod check_top;
 pub mod exit;
 mod help;
 pub mod incidents;
 pub mod mark;
 pub mod plan;
 pub mod recordings;
+pub mod targets;
 pub mod terminal;
+pub mod top;
 pub mod units;
 pub mod usage;
 pub mod values;

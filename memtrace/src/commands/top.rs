@@ -1,6 +1,6 @@
 //! `memtrace top`: a session on this thread, a screen on another.
 
-use std::{os::fd::AsFd as _, time::Instant};
+use std::{os::fd::AsFd as _, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 
@@ -13,7 +13,7 @@ use crate::{
     },
     report::{incident, output::Destination},
     session::{Arrived, Session, Signals, Wake},
-    tui::{self, Key, Moment, Past, Request, Screen},
+    tui::{self, Key, Mark, Moment, Past, Request, Screen},
 };
 
 /// Traces and shows until the user quits, or a signal.
@@ -34,15 +34,7 @@ pub(super) fn top(plan: &TopPlan) -> anyhow::Result<Exit> {
     if let Some(recorder) = recorder {
         session.start_recording(recorder);
     }
-    if let TargetPlan::Pids(pids) = &plan.trace.target {
-        for tgid in pids.as_slice() {
-            if plan.trace.follow {
-                session.add_tree(*tgid)?;
-            } else {
-                session.add_process(*tgid)?;
-            }
-        }
-    }
+    attach(&mut session, &plan.trace)?;
     session.listen_for_marks();
     let screen = Screen::open(tui::Options {
         color: terminal::color(plan.trace.output.color),
@@ -54,11 +46,36 @@ pub(super) fn top(plan: &TopPlan) -> anyhow::Result<Exit> {
         signals,
         screen,
         incidents,
+        marks: Vec::new(),
         stop: false,
+        is_over: false,
         has_failed: false,
     };
     live.run()
 }
+
+fn attach(session: &mut Session, plan: &TracePlan) -> anyhow::Result<()> {
+    match &plan.target {
+        TargetPlan::Pids(pids) => {
+            for tgid in pids.as_slice() {
+                if plan.follow {
+                    session.add_tree(*tgid)?;
+                } else {
+                    session.add_process(*tgid)?;
+                }
+            }
+        }
+        TargetPlan::Select(_) => {
+            session.add_selected()?;
+        }
+        // Its output would be written over the screen.
+        TargetPlan::Run(_) => {}
+    }
+    Ok(())
+}
+
+/// Marks kept with what was outstanding then; the oldest goes first.
+const MAX_MARKS: usize = 64;
 
 struct Live<'a> {
     plan: &'a TracePlan,
@@ -66,7 +83,10 @@ struct Live<'a> {
     signals: Signals,
     screen: Screen,
     incidents: Option<incident::Directory>,
+    marks: Vec<Arc<Mark>>,
     stop: bool,
+    /// Nothing is traced any more.
+    is_over: bool,
     has_failed: bool,
 }
 
@@ -77,6 +97,8 @@ impl Live<'_> {
             // What was traced can still be looked at.
             self.report(true)?;
             self.screen.ended(why);
+            self.is_over = true;
+            self.session.ignore_marks();
             self.session.detach();
         }
         while !self.stop {
@@ -84,7 +106,7 @@ impl Live<'_> {
             while let Some(signal) = self.signals.take() {
                 self.signalled(signal);
             }
-            self.asked();
+            self.asked()?;
         }
         // Before the probes come off, which takes its time.
         drop(self.screen);
@@ -128,7 +150,7 @@ impl Live<'_> {
                 Wake::Signal(signal) => self.signalled(signal),
                 Wake::Incident => self.incidents(),
                 Wake::Mark => self.report(false)?,
-                Wake::Bell => self.asked(),
+                Wake::Bell => self.asked()?,
                 Wake::AllEnded => return Ok("all traced processes have ended"),
             }
         }
@@ -138,35 +160,45 @@ impl Live<'_> {
     /// Shows the session as it is now.
     fn report(&mut self, last: bool) -> anyhow::Result<()> {
         let taken = self.session.report(self.plan.selection.top.limit(), last)?;
-        let stacks = self.session.stack_series(&taken).into_iter();
-        let stacks = stacks.map(|((space, stack), points)| Past {
-            key: Key {
-                space: space.0,
-                stack: u64::from(stack.0),
-            },
+        let series = self.session.stack_series(&taken).into_iter();
+        let stacks = series.zip(&taken.report.stacks);
+        let stacks = stacks.map(|(((space, number), points), stack)| Past {
+            key: Key::of_stack(space.0, u64::from(number.0), stack),
             points,
         });
+        let stacks = stacks.collect();
         let processes = self.session.process_series().into_iter();
         let processes = processes.map(|(space, points)| Past {
-            key: Key {
-                space: space.0,
-                stack: 0,
-            },
+            key: Key::of_process(space.0),
             points,
         });
-        for mark in &taken.report.marks {
-            self.screen.notice(format!("mark: {}", mark.name));
-        }
-        self.session.marks_told();
-        self.screen.show(Moment {
+        let mut moment = Moment {
             report: taken.report,
-            stacks: stacks.collect(),
+            stacks,
             processes: processes.collect(),
-        });
+            marks: Vec::new(),
+            is_recording: self.session.is_recording(),
+        };
+        self.keep_marks(&moment);
+        moment.marks.clone_from(&self.marks);
+        self.screen.show(moment);
         for notice in self.session.take_notices() {
             self.screen.notice(notice);
         }
         Ok(())
+    }
+
+    /// Keeps what the stacks of a marked moment hold, and tells the mark.
+    fn keep_marks(&mut self, moment: &Moment) {
+        for mark in &moment.report.marks {
+            if self.marks.len() >= MAX_MARKS {
+                self.marks.remove(0);
+            }
+            self.marks.push(Arc::new(moment.mark(mark.name.clone())));
+            let text = format!("mark \"{}\": growth is shown since then", mark.name);
+            self.screen.notice(text);
+        }
+        self.session.marks_told();
     }
 
     /// Writes and tells what happened at once.
@@ -189,9 +221,16 @@ impl Live<'_> {
         }
     }
 
-    fn asked(&mut self) {
+    fn asked(&mut self) -> anyhow::Result<()> {
+        let mut is_marked = false;
         for request in self.screen.requests() {
             match request {
+                // Asked for before the end was on the screen.
+                Request::Mark(_) if self.is_over => {}
+                Request::Mark(name) => match self.session.mark(&name) {
+                    Ok(()) => is_marked = true,
+                    Err(error) => self.screen.notice(format!("not marked: {error}")),
+                },
                 Request::Quit | Request::Gone => self.stop = true,
                 Request::Failed => {
                     self.stop = true;
@@ -199,5 +238,9 @@ impl Live<'_> {
                 }
             }
         }
+        if is_marked {
+            self.report(false)?;
+        }
+        Ok(())
     }
 }

@@ -295,7 +295,7 @@ impl Tracing<'_> {
         }
         Series {
             usage: self.usage.points(),
-            stacks: self.session.histories(&taken.keys),
+            stacks: self.session.histories(taken),
             ..Series::default()
         }
     }

@@ -67,7 +67,15 @@ pub fn check_name(bytes: &[u8]) -> Result<&str, NameError> {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub name: String,
-    from: SocketAddr,
+    /// Nothing: this process itself asks, which needs no answer.
+    from: Option<SocketAddr>,
+}
+
+impl Asked {
+    /// A name that this process gives.
+    pub fn own(name: String) -> Self {
+        Self { name, from: None }
+    }
 }
 
 /// Where one session listens; the socket goes with it.
@@ -115,7 +123,10 @@ impl MarkSocket {
                 Ok(name) => {
                     self.taken += 1;
                     let name = name.to_owned();
-                    asked.push(Asked { name, from });
+                    asked.push(Asked {
+                        name,
+                        from: Some(from),
+                    });
                 }
                 Err(error) => self.answer(&from, &format!("the name is refused: {error}")),
             }
@@ -125,8 +136,8 @@ impl MarkSocket {
 
     /// Tells that these marks are set.
     pub fn confirm(&self, asked: &[Asked]) {
-        for one in asked {
-            self.answer(&one.from, SET);
+        for from in asked.iter().filter_map(|one| one.from.as_ref()) {
+            self.answer(from, SET);
         }
     }
 

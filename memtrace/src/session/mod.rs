@@ -197,6 +197,8 @@ pub struct Session {
     recorder: Option<Recorder>,
     /// Where marks come from.
     mark_socket: Option<marks::MarkSocket>,
+    /// Marks that this process sets itself, for the next report.
+    own_marks: Vec<marks::Asked>,
     /// Marks that no shown report has told.
     untold_marks: Vec<Mark>,
     /// When the tables were read last, since the start.
@@ -297,6 +299,7 @@ impl Session {
             probes_refused: 0,
             recorder: None,
             mark_socket: None,
+            own_marks: Vec::new(),
             untold_marks: Vec::new(),
             observed_at: Duration::ZERO,
         };

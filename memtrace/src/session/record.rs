@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Session,
-    marks::{self, Asked, MarkSocket},
+    marks::{self, Asked, MarkSocket, NameError},
     reporting::{Judged, Ranked},
 };
 use crate::{
@@ -33,6 +33,27 @@ impl Session {
                 "`memtrace mark` cannot reach this session: {error}"
             )),
         }
+    }
+
+    /// Marks reach this session no more: whoever sets one is not kept waiting for an answer.
+    pub fn ignore_marks(&mut self) {
+        self.mark_socket = None;
+    }
+
+    /// Names this moment: the report that is taken next has the mark, and so has the recording.
+    ///
+    /// # Errors
+    /// What is wrong with the name.
+    pub fn mark(&mut self, name: &str) -> Result<(), NameError> {
+        let name = marks::check_name(name.as_bytes())?;
+        self.own_marks.push(Asked::own(name.to_owned()));
+        Ok(())
+    }
+
+    /// True while every report is recorded.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recorder.is_some()
     }
 
     /// The marks of the last report were shown: later reports need not tell them.

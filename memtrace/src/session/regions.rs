@@ -10,7 +10,7 @@ use super::{Session, SessionError, collect::monotonic_ns};
 use crate::{
     id::{Fingerprint, SpaceId, StackId, Tgid},
     ledger::{
-        Dropped, Ledger, LedgerOptions, Row, StackAccount, Survivors, Totals,
+        Account, Dropped, Ledger, LedgerOptions, Row, StackAccount, Survivors, Totals,
         regions::{Backing, Change, Region, RegionKey, RegionKind, Regions, RegionsDropped},
     },
     probe::{ProbeError, RegionHook, calibrate_memory},
@@ -110,6 +110,11 @@ impl Accounts {
             let stacks = ledger.stacks(crate::ledger::Rank::Outstanding);
             stacks.into_iter().map(|stack| (*kind, stack))
         })
+    }
+
+    /// One call path's account of one kind.
+    pub fn stack(&self, kind: RegionKind, space: SpaceId, stack: StackId) -> Option<&Account> {
+        self.ledgers.get(&kind)?.stack(space, stack)
     }
 
     /// Sums of processes, when the heap is not all there is.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cli::plan::{Probes, VERDICT_INTERVALS},
     id::{SpaceId, StackId, Tgid},
-    ledger::{Account, Point, Rank, StackAccount, regions::RegionKind},
+    ledger::{Account, Rank, StackAccount, regions::RegionKind},
     report::model::{
         Frame, GroupBy, Grower, Intervals, NotShown, Overhead, Owner, ProbeHits, Process,
         ProcessState, Report, RuntimeInfo, SCHEMA, Stack, Word,
@@ -111,7 +111,8 @@ impl Session {
     /// as of now.
     pub fn report(&mut self, top: Option<usize>, last: bool) -> Result<Taken, SessionError> {
         let asked = self.mark_socket.as_mut().map(MarkSocket::take);
-        let asked = asked.unwrap_or_default();
+        let mut asked = asked.unwrap_or_default();
+        asked.append(&mut self.own_marks);
         self.catch_up_with_events()?;
         self.catch_up()?;
         self.rescan()?;
@@ -226,23 +227,6 @@ impl Session {
             }
         }
         hidden
-    }
-
-    /// What stacks of a report held over time; see [`Taken::keys`].
-    #[must_use]
-    pub fn histories(&self, keys: &[(SpaceId, StackId)]) -> Vec<Vec<Moment>> {
-        let moment = |point: Point| Moment {
-            at: point.at,
-            outstanding_bytes: point.bytes,
-            outstanding_objects: None,
-        };
-        let accounts = keys
-            .iter()
-            .map(|(space, stack)| self.ledger.stack(*space, *stack));
-        accounts
-            .map(|account| account.map(Account::points).unwrap_or_default())
-            .map(|points| points.into_iter().map(moment).collect())
-            .collect()
     }
 
     /// Once: who started processes may look for a leak in the wrong one.

@@ -15,8 +15,10 @@ use super::moment::Moment;
 const MAX_NOTICES: usize = 16;
 
 /// What the screen asks of whoever feeds it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// Name this moment.
+    Mark(String),
     /// The user wants to end.
     Quit,
     /// There is no terminal any more.

@@ -20,6 +20,6 @@ mod update;
 mod view;
 
 pub use mail::Request;
-pub use moment::{Key, Moment, Past};
+pub use moment::{Key, Mark, Moment, Past};
 pub use screen::{Options, Screen};
 pub use terminal::{TerminalError, require};

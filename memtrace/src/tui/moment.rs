@@ -1,9 +1,12 @@
 //! One moment of a session or a recording, as the screen shows it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
-    ledger::Point,
+    ledger::{Point, regions::RegionKind},
     report::model::{Process, Report, Stack},
 };
 
@@ -14,6 +17,48 @@ pub struct Key {
     pub space: u64,
     /// The stack; 0 for a process.
     pub stack: u64,
+    /// Which of the stack's accounts: one call path can allocate and map. 0 for a process.
+    pub account: u8,
+}
+
+impl Key {
+    /// Of a process.
+    #[must_use]
+    pub fn of_process(space: u64) -> Self {
+        Self {
+            space,
+            ..Self::default()
+        }
+    }
+
+    /// Of a stack of a report, by its number in its address space.
+    #[must_use]
+    pub fn of_stack(space: u64, number: u64, stack: &Stack) -> Self {
+        let kinds = RegionKind::ALL.iter();
+        let kind = kinds.zip(3..).find(|(kind, _)| Some(**kind) == stack.kind);
+        let account = match (stack.probe, kind) {
+            ("region", Some((_, at))) => at,
+            ("region", None) => 2,
+            ("fault", _) => 1,
+            _ => 0,
+        };
+        Self {
+            space,
+            stack: number,
+            account,
+        }
+    }
+}
+
+/// A moment with a name, and what was outstanding then.
+#[derive(Clone, Debug, Default)]
+pub struct Mark {
+    /// As it was given.
+    pub name: String,
+    /// Seconds since tracing began.
+    pub at: f64,
+    /// Bytes and objects of each stack known then.
+    pub stacks: HashMap<Key, (u64, u64)>,
 }
 
 /// What a row held over time.
@@ -34,6 +79,10 @@ pub struct Moment {
     pub stacks: Vec<Past>,
     /// For each of its processes, in its order.
     pub processes: Vec<Past>,
+    /// What was marked until then, in its order. Growth is shown since the last one.
+    pub marks: Vec<Arc<Mark>>,
+    /// It is written to a recording.
+    pub is_recording: bool,
 }
 
 /// Processes that share a container.
@@ -48,6 +97,20 @@ pub(super) struct ContainerRow<'a> {
 }
 
 impl Moment {
+    /// The mark named `name` of this moment, with what its stacks hold.
+    #[must_use]
+    pub fn mark(&self, name: String) -> Mark {
+        let stacks = self.report.stacks.iter().zip(&self.stacks);
+        let held = |stack: &Stack| (stack.outstanding_bytes, stack.outstanding_objects);
+        Mark {
+            name,
+            at: self.report.duration_seconds,
+            stacks: stacks
+                .map(|(stack, past)| (past.key, held(stack)))
+                .collect(),
+        }
+    }
+
     /// A stack with its past.
     pub(super) fn stack(&self, at: usize) -> Option<(&Stack, &Past)> {
         Some((self.report.stacks.get(at)?, self.stacks.get(at)?))
@@ -86,10 +149,7 @@ impl Moment {
         rows.into_iter()
             .map(|((name, id), members)| ContainerRow {
                 name,
-                key: Key {
-                    space: hash(id),
-                    stack: 0,
-                },
+                key: Key::of_process(hash(id)),
                 members,
             })
             .collect()

@@ -6,7 +6,10 @@ use super::{
     moment::{Key, Moment, container_name},
     state::{Scope, Sort, State, Tab},
 };
-use crate::report::model::{Frame, Process, Stack};
+use crate::{
+    ledger::regions::RegionKind,
+    report::model::{Frame, Process, Stack},
+};
 
 /// What sorting needs of a row.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +19,8 @@ pub(super) struct Figures {
     pub growth: f64,
     /// Seconds; nothing for what has none.
     pub age: Option<f64>,
+    /// No memory in use: reservations, files, an allocator's reserve. They come last.
+    pub is_apart: bool,
 }
 
 /// The keys of everything the tab is about, in the report's order.
@@ -69,11 +74,12 @@ pub(super) fn rows(state: &State) -> Vec<usize> {
     // Stable: equals stay in the report's order.
     rows.sort_by(|(_, a), (_, b)| {
         let order = compare(a, b, state.sort);
-        if state.is_reversed {
+        let order = if state.is_reversed {
             order.reverse()
         } else {
             order
-        }
+        };
+        a.is_apart.cmp(&b.is_apart).then(order)
     });
     rows.into_iter().map(|(at, _)| at).collect()
 }
@@ -104,12 +110,14 @@ fn compare(a: &Figures, b: &Figures, sort: Sort) -> Ordering {
     }
 }
 
-fn figures(stack: &Stack) -> Figures {
+/// Those of a stack.
+pub(super) fn figures(stack: &Stack) -> Figures {
     Figures {
         outstanding: stack.outstanding_bytes,
         objects: stack.outstanding_objects,
         growth: stack.growth_bytes_per_second,
         age: stack.oldest_seconds,
+        is_apart: stack.is_apart(),
     }
 }
 
@@ -121,7 +129,7 @@ pub(super) fn process_figures(processes: &[&Process]) -> Figures {
             outstanding: sum.outstanding.saturating_add(process.outstanding_bytes),
             objects: sum.objects.saturating_add(process.outstanding_objects),
             growth: sum.growth + process.growth_bytes_per_second,
-            age: None,
+            ..Figures::default()
         })
 }
 
@@ -131,9 +139,11 @@ fn terms(filter: &str) -> Vec<String> {
 }
 
 fn stack_matches(stack: &Stack, terms: &[String]) -> bool {
-    terms
-        .iter()
-        .all(|term| stack.frames.iter().any(|frame| frame_matches(frame, term)))
+    let kind = stack.kind.map_or(stack.probe, RegionKind::name);
+    terms.iter().all(|term| {
+        stack.frames.iter().any(|frame| frame_matches(frame, term))
+            || [stack.probe, kind].contains(&term.as_str())
+    })
 }
 
 fn frame_matches(frame: &Frame, term: &str) -> bool {

@@ -142,7 +142,9 @@ impl Drop for Screen {
             let left = until.saturating_duration_since(Instant::now());
             let _ = wait_for(&[self.requests.as_fd()], left);
             let last = self.requests.take();
-            is_gone = last.iter().any(|one| *one != Request::Quit);
+            is_gone = last
+                .iter()
+                .any(|one| matches!(one, Request::Gone | Request::Failed));
         }
         // A thread that is stuck in a write to its terminal ends with the process.
         if is_gone && let Some(thread) = self.thread.take() {
@@ -285,12 +287,23 @@ impl<'a> Worker<'a> {
     fn take(&mut self, message: Message) {
         match update(&mut self.state, message) {
             None => {}
-            Some(Effect::Quit) => self.requests.put(|requests| requests.push(Request::Quit)),
+            Some(Effect::Quit) => self.ask(Request::Quit),
+            Some(Effect::Mark(name)) => self.ask(Request::Mark(name)),
             Some(Effect::Write(moment)) => {
                 let said = self.write(&moment);
                 self.take(Message::Written(said));
             }
         }
+    }
+
+    /// Asks whoever feeds the screen.
+    fn ask(&self, request: Request) {
+        self.requests.put(|requests| {
+            // Who feeds it may be busy: the keys of a minute are not kept.
+            if requests.len() < MAX_EVENTS || request == Request::Quit {
+                requests.push(request);
+            }
+        });
     }
 
     /// Writes a snapshot; what to tell the user.

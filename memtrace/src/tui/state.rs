@@ -1,16 +1,14 @@
 //! What is on the screen. Pure: [`super::update`] changes it, [`super::view`] draws it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    moment::{Key, Moment},
+    moment::{Key, Mark, Moment},
     rows,
 };
 
 /// Longest filter and name of a mark, in characters.
 pub(super) const MAX_INPUT: usize = 120;
-/// Marks kept; the oldest goes first.
-pub(super) const MAX_MARKS: usize = 64;
 
 /// What the rows are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,16 +66,6 @@ pub(super) struct Scope {
     pub from: Tab,
 }
 
-/// A moment with a name, and what was outstanding then.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mark {
-    pub name: String,
-    /// Seconds since tracing began.
-    pub at: f64,
-    /// Bytes and objects of each stack shown then.
-    pub stacks: HashMap<Key, (u64, u64)>,
-}
-
 /// Everything on the screen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
@@ -109,7 +97,6 @@ pub(super) struct State {
     pub open_scroll: usize,
     /// The first line of the help that is on the screen; nothing while it is closed.
     pub help: Option<usize>,
-    pub marks: Vec<Mark>,
     /// What to tell the user, until the next key.
     pub notice: Option<String>,
     /// A snapshot is on its way to its file.
@@ -135,10 +122,17 @@ impl State {
             .position(|&at| keys.get(at).copied() == Some(key))
     }
 
-    /// The mark that growth is shown since: the last one before the moment shown.
+    /// What was marked until the moment shown.
+    pub fn marks(&self) -> &[Arc<Mark>] {
+        let shown = self.shown.as_deref();
+        shown
+            .map(|moment| moment.marks.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// The mark that growth is shown since: the last one.
     pub fn mark(&self) -> Option<&Mark> {
-        let now = self.shown.as_ref()?.report.duration_seconds;
-        self.marks.iter().rev().find(|mark| mark.at <= now)
+        self.marks().last().map(Arc::as_ref)
     }
 
     /// Bytes and objects that a stack gained since [`State::mark`]. A stack that came later had

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     moment::Moment,
     rows,
-    state::{Input, MAX_INPUT, MAX_MARKS, Mark, Scope, Sort, State, Tab},
+    state::{Input, MAX_INPUT, Scope, Sort, State, Tab},
     view,
 };
 
@@ -49,6 +49,8 @@ pub(super) enum Effect {
     Quit,
     /// Write this to a file.
     Write(Arc<Moment>),
+    /// Name this moment.
+    Mark(String),
 }
 
 /// Takes a message.
@@ -98,8 +100,7 @@ fn press(state: &mut State, key: KeyPress) -> Option<Effect> {
     if state.help.is_some() {
         help(state, key)
     } else if state.input != Input::Commands {
-        edit(state, key);
-        None
+        edit(state, key)
     } else {
         command(state, key)
     }
@@ -128,7 +129,7 @@ fn scrolled(at: usize, key: KeyPress, page: usize) -> usize {
     }
 }
 
-fn edit(state: &mut State, key: KeyPress) {
+fn edit(state: &mut State, key: KeyPress) -> Option<Effect> {
     match key {
         KeyPress::Char(c) => type_in(state, c),
         KeyPress::Backspace => {
@@ -143,7 +144,7 @@ fn edit(state: &mut State, key: KeyPress) {
         }
         KeyPress::Enter => {
             if let Input::Mark(name) = std::mem::take(&mut state.input) {
-                mark(state, name);
+                return Some(mark(state, &name));
             }
         }
         KeyPress::Escape => {
@@ -160,6 +161,7 @@ fn edit(state: &mut State, key: KeyPress) {
         }
         _ => {}
     }
+    None
 }
 
 /// The text being typed.
@@ -316,36 +318,19 @@ fn freeze(state: &mut State) {
 }
 
 fn begin_mark(state: &mut State) {
-    if state.shown.is_some() {
+    if state.ended.is_some() {
+        state.notice = Some("nothing is traced any more: this moment cannot be marked".to_owned());
+    } else if state.shown.is_some() {
         state.input = Input::Mark(String::new());
     }
 }
 
-/// Names the moment shown.
-fn mark(state: &mut State, name: String) {
-    let Some(moment) = &state.shown else { return };
-    let stacks = moment.report.stacks.iter().zip(&moment.stacks);
-    let name = match name.trim() {
-        "" => format!("mark {}", state.marks.len() + 1),
+/// The mark's name as typed; one with a number where nothing was.
+fn mark(state: &State, name: &str) -> Effect {
+    Effect::Mark(match name.trim() {
+        "" => format!("mark {}", state.marks().len() + 1),
         name => name.to_owned(),
-    };
-    state.notice = Some(format!("growth is shown since \"{name}\""));
-    let mark = Mark {
-        name,
-        at: moment.report.duration_seconds,
-        stacks: stacks
-            .map(|(stack, past)| {
-                let held = (stack.outstanding_bytes, stack.outstanding_objects);
-                (past.key, held)
-            })
-            .collect(),
-    };
-    if state.marks.len() >= MAX_MARKS {
-        state.marks.remove(0);
-    }
-    state.marks.push(mark);
-    // A frozen screen may show a moment before the last mark.
-    state.marks.sort_by(|a, b| a.at.total_cmp(&b.at));
+    })
 }
 
 fn write(state: &mut State) -> Option<Effect> {

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::ledger::regions::RegionKind;
 
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (120, 40);
@@ -59,8 +60,11 @@ fn with_losses() {
 // Frozen with a mark; the report that came meanwhile is not shown.
 #[test]
 fn frozen() {
-    let mut state = showing(SMALL, fixtures::leak());
-    press(&mut state, "fmcycle 5<enter>");
+    let mut state = State::new(SMALL);
+    let shown = moment(fixtures::leak());
+    let shown = marked(&shown, "cycle 5", 20.0, &shown);
+    update(&mut state, Message::Moment(shown));
+    press(&mut state, "f");
     update(&mut state, Message::Moment(moment(many(3))));
     assert_snapshot!("frozen_80", screen(&state));
 }
@@ -82,10 +86,10 @@ fn filtered() {
 #[test]
 fn opened() {
     for (size, name) in [(SMALL, "open_80"), (LARGE, "open_120"), (PHONE, "open_40")] {
-        let mut state = showing(size, fixtures::leak());
-        press(&mut state, "mdeployed<enter>");
-        state.marks[0].at = 9.0;
-        state.marks[0].stacks.clear();
+        let mut state = State::new(size);
+        let shown = moment(fixtures::leak());
+        let shown = marked(&shown, "deployed", 9.0, &moment(empty()));
+        update(&mut state, Message::Moment(shown));
         press(&mut state, "<enter>");
         assert_snapshot!(name, screen(&state));
     }
@@ -134,6 +138,30 @@ fn hostile_names() {
         press(&mut state, "<down><enter>");
         assert_snapshot!(format!("{name}_open"), screen(&state));
     }
+}
+
+// Stacks of several probes say which; what is no memory in use comes last, whatever it is sorted by.
+#[test]
+fn probes() {
+    let mut report = fixtures::leak();
+    report.probes = vec!["heap", "region", "fault"];
+    for (probe, kind) in [
+        ("region", Some(RegionKind::Reservation)),
+        ("region", Some(RegionKind::Anonymous)),
+        ("fault", None),
+    ] {
+        let rank = report.stacks.len() + 1;
+        let mut stack = fixtures::stack(rank, 1 << 30, 1, Verdict::Steady);
+        (stack.probe, stack.kind) = (probe, kind);
+        report.stacks.push(stack);
+    }
+    let mut recorded = Moment::clone(&moment(report));
+    recorded.is_recording = true;
+    let mut state = State::new(SMALL);
+    update(&mut state, Message::Moment(Arc::new(recorded)));
+    assert_snapshot!("probes_80", screen(&state));
+    press(&mut state, "/reservation");
+    assert_eq!(state.rows, [2]);
 }
 
 // Nothing more comes: why is said, and what is there stays.

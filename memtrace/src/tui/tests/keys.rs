@@ -1,6 +1,7 @@
 //! What each key does.
 
 use super::*;
+use crate::tui::state::Input;
 
 /// The functions in the list, from the top.
 fn names(state: &State) -> Vec<String> {
@@ -59,8 +60,11 @@ fn typed_text_is_no_command() {
     let mut state = showing((80, 24), many(5));
     assert!(press(&mut state, "/quit?w").is_empty());
     assert_eq!(state.filter, "quit?w");
-    assert!(press(&mut state, "<enter>mqw?<enter>").is_empty());
-    assert_eq!(state.marks[0].name, "qw?");
+    let effects = press(&mut state, "<enter>mqw?<enter>");
+    assert!(
+        matches!(&effects[..], [Effect::Mark(name)] if name == "qw?"),
+        "{effects:?}"
+    );
     assert!(update(&mut state, Message::Paste("qqq".into())).is_none());
     assert!(matches!(press(&mut state, "q")[..], [Effect::Quit]));
     assert!(matches!(press(&mut state, "/<^c>")[..], [Effect::Quit]));
@@ -99,17 +103,31 @@ fn freezing() {
     assert_eq!(state.rows.len(), 30);
 }
 
-// What was gained since the mark, also by a stack that came later.
+// A mark is asked for by its name, or a number where none was typed; a session that is over takes none.
+#[test]
+fn asking_for_marks() {
+    let mut state = showing((80, 24), many(2));
+    for (keys, wanted) in [("m<enter>", "mark 1"), ("m cycle 5 <enter>", "cycle 5")] {
+        let effects = press(&mut state, keys);
+        assert!(
+            matches!(&effects[..], [Effect::Mark(name)] if name == wanted),
+            "{effects:?}"
+        );
+    }
+    assert!(press(&mut state, "mx<esc>").is_empty());
+    update(&mut state, Message::Ended("over".into()));
+    assert!(press(&mut state, "m<enter>").is_empty());
+    assert_eq!(state.input, Input::Commands);
+}
+
+// What was gained since the last mark, also by a stack that came later.
 #[test]
 fn marks() {
-    let mut state = showing((80, 24), many(2));
-    press(&mut state, "m<enter>");
-    assert_eq!(state.marks[0].name, "mark 1");
-    let mut report = many(3);
-    report.duration_seconds += 5.0;
+    let (then, mut report) = (moment(many(2)), many(3));
     report.stacks[0].outstanding_bytes += 4096;
     report.stacks[0].outstanding_objects += 4;
-    let shown = moment(report);
+    let shown = marked(&moment(report), "deployed", 9.0, &then);
+    let mut state = State::new((80, 24));
     update(&mut state, Message::Moment(Arc::clone(&shown)));
     let since = |at: usize| {
         let stack = &shown.report.stacks[at];

@@ -35,17 +35,15 @@ fn moment(report: Report) -> Arc<Moment> {
     };
     let spaces = |pid: u32| u64::from(pid) << 8;
     let stacks = report.stacks.iter().enumerate().map(|(at, stack)| Past {
-        key: Key {
-            space: spaces(stack.pid),
-            stack: identity(stack).unwrap_or(at as u64),
-        },
+        key: Key::of_stack(
+            spaces(stack.pid),
+            identity(stack).unwrap_or(at as u64),
+            stack,
+        ),
         points: rising(stack.outstanding_bytes),
     });
     let processes = report.processes.iter().map(|process| Past {
-        key: Key {
-            space: spaces(process.pid),
-            stack: 0,
-        },
+        key: Key::of_process(spaces(process.pid)),
         points: rising(process.outstanding_bytes),
     });
     let (stacks, processes) = (stacks.collect(), processes.collect());
@@ -53,7 +51,18 @@ fn moment(report: Report) -> Arc<Moment> {
         report,
         stacks,
         processes,
+        marks: Vec::new(),
+        is_recording: false,
     })
+}
+
+/// The same moment with a mark that was set `seconds` after the start, when all was `held`.
+fn marked(moment: &Moment, name: &str, seconds: f64, held: &Moment) -> Arc<Moment> {
+    let mut moment = moment.clone();
+    let mut mark = held.mark(name.to_owned());
+    mark.at = seconds;
+    moment.marks.push(Arc::new(mark));
+    Arc::new(moment)
 }
 
 /// Stacks of [`many`] carry their identity in a name, so that another order is another moment of

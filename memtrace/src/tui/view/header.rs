@@ -4,7 +4,7 @@ use ratatui::text::{Line, Span};
 
 use super::{
     NARROW, Theme, header_height,
-    text::{count, ends, fit, fit_function, span, verdict_word},
+    text::{count, ends, fit, fit_function, span, spans_width, verdict_word, whole},
 };
 use crate::{
     report::{
@@ -17,17 +17,16 @@ use crate::{
 };
 
 pub(super) fn lines(state: &State, theme: Theme, columns: usize) -> Vec<Line<'static>> {
-    let mut lines = vec![ends(
-        title(state, theme),
-        vec![condition(state, theme)],
-        columns,
-    )];
+    let condition = condition(state, theme);
+    let room = columns.saturating_sub(spans_width(&condition) + 1);
+    let mut lines = vec![ends(whole(title(state, theme), room), condition, columns)];
     if let Some(moment) = &state.shown {
         let report = &moment.report;
         let mut losses = losses(report, theme);
         let cost = cost(report, theme);
         if columns < NARROW {
-            lines.push(ends(memory(report, theme), Vec::new(), columns));
+            let memory = whole(memory(report, theme), columns);
+            lines.push(ends(memory, Vec::new(), columns));
             losses.extend(cost);
             lines.push(ends(losses, Vec::new(), columns));
             lines.push(ends(leader(report, theme, columns), Vec::new(), columns));
@@ -62,8 +61,8 @@ fn target(report: &Report) -> String {
     }
 }
 
-fn condition(state: &State, theme: Theme) -> Span<'static> {
-    if state.is_frozen {
+fn condition(state: &State, theme: Theme) -> Vec<Span<'static>> {
+    let condition = if state.is_frozen {
         span(" FROZEN ", theme.selected())
     } else if state.ended.is_some() {
         span("ended", theme.warn())
@@ -71,7 +70,12 @@ fn condition(state: &State, theme: Theme) -> Span<'static> {
         span("starting", theme.dim())
     } else {
         span("live", theme.good())
+    };
+    let newest = state.newest.as_deref();
+    if newest.is_some_and(|moment| moment.is_recording) {
+        return vec![span("recording ", theme.bad()), condition];
     }
+    vec![condition]
 }
 
 /// Resident memory from the attach to now, and the limit with the time until it is met.
@@ -88,6 +92,12 @@ fn memory(report: &Report, theme: Theme) -> Vec<Span<'static>> {
         span("RSS ", theme.dim()),
         span(format!("{then} → {now}"), theme.plain()),
     ];
+    if processes
+        .iter()
+        .any(|one| one.state == ProcessState::OomKilled)
+    {
+        spans.push(span("  OOM-KILLED", theme.bad()));
+    }
     let soonest = processes
         .iter()
         .filter_map(|process| process.seconds_to_limit)
@@ -106,12 +116,6 @@ fn memory(report: &Report, theme: Theme) -> Vec<Span<'static>> {
             format!("{what} in {}", human::seconds(seconds)),
             theme.warn(),
         ));
-    }
-    if processes
-        .iter()
-        .any(|one| one.state == ProcessState::OomKilled)
-    {
-        spans.push(span("  OOM-KILLED", theme.bad()));
     }
     spans
 }
@@ -229,7 +233,7 @@ fn leading_stack(stack: &Stack, theme: Theme, columns: usize) -> Vec<Span<'stati
             theme.bold(),
         ),
     ];
-    if let Some(place) = place {
+    if let Some(place) = place.filter(|_| columns >= NARROW) {
         spans.push(span(format!(" ({place})"), theme.plain()));
     }
     let rest = format!(

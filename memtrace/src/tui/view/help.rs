@@ -21,7 +21,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Tab", "stacks, processes, containers"),
     (
         "/",
-        "filter as you type: function, module or file; every word must match; Enter keeps it, Esc drops it",
+        "filter as you type: function, module, file or probe; every word must match; Enter keeps it, Esc drops it",
     ),
     (
         "o g n a",
@@ -34,7 +34,7 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "m",
-        "mark this moment; what each stack gained since is shown",
+        "mark this moment in the session and its recording, as `memtrace mark` does; what each stack gained since is shown",
     ),
     ("w", "write what is shown to a file, as a JSON report"),
     ("?", "this help"),

@@ -8,11 +8,11 @@ use super::{
     list_height,
     text::{
         age, count, cut, ends, fit_function, left, or_dash, right, signed_bytes, span, spans_width,
-        sparkline, verdict_mark, verdict_word,
+        sparkline, verdict_mark, verdict_word, whole,
     },
 };
 use crate::{
-    ledger::Point,
+    ledger::{Point, regions::RegionKind},
     report::{
         culprit::{culprit, name, short_place},
         human,
@@ -21,7 +21,7 @@ use crate::{
     trend::Verdict,
     tui::{
         moment::{ContainerRow, Key, Moment, container_name},
-        rows::{Figures, process_figures},
+        rows::{Figures, figures, process_figures},
         state::{Input, State, Tab},
     },
 };
@@ -118,7 +118,7 @@ fn order(state: &State) -> String {
 fn nothing(state: &State) -> &'static str {
     match state.tab {
         _ if !state.filter.is_empty() => "  nothing matches the filter (Esc clears it)",
-        Tab::Stacks => "  nothing is outstanding of what was allocated since the attach",
+        Tab::Stacks => "  nothing is outstanding of what was allocated since tracing began",
         Tab::Processes | Tab::Containers => "  nothing is traced",
     }
 }
@@ -215,32 +215,31 @@ fn stack_row(moment: &Moment, at: usize, theme: Theme, room: usize) -> Option<Ro
     Some(Row {
         key: past.key,
         verdict: stack.verdict,
-        figures: Figures {
-            outstanding: stack.outstanding_bytes,
-            objects: stack.outstanding_objects,
-            growth: stack.growth_bytes_per_second,
-            age: stack.oldest_seconds,
-        },
+        figures: figures(stack),
         rss: None,
         points: past.points.clone(),
         name: stack_name(moment, stack, theme, room),
     })
 }
 
-/// The function to blame and where it is; the process where there are several.
+/// The function to blame and where it is; the process and the probe where there are several.
 fn stack_name(moment: &Moment, stack: &Stack, theme: Theme, room: usize) -> Vec<Span<'static>> {
     let frame = culprit(&stack.frames).and_then(|at| stack.frames.get(at));
     let mut spans = Vec::new();
     if moment.report.processes.len() > 1 {
         spans.push(span(format!("{} ", stack.pid), theme.dim()));
     }
+    if stack.probe != "heap" {
+        let kind = stack.kind.map_or(stack.probe, RegionKind::name);
+        spans.push(span(format!("{kind} "), theme.dim()));
+    }
     let called = frame.map_or_else(|| "[stack unknown]".to_owned(), name);
-    let room = room.saturating_sub(spans_width(&spans));
-    spans.push(span(fit_function(&called, room), theme.bold()));
+    let left = room.saturating_sub(spans_width(&spans));
+    spans.push(span(fit_function(&called, left), theme.bold()));
     if let Some(place) = frame.and_then(short_place) {
         spans.push(span(format!("  {place}"), theme.dim()));
     }
-    spans
+    whole(spans, room)
 }
 
 fn process_row(moment: &Moment, at: usize, theme: Theme) -> Option<Row> {

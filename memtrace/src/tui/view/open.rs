@@ -163,7 +163,7 @@ fn graph(
     };
     let most = values.iter().copied().max().unwrap_or(0);
     let marked: Vec<usize> = state
-        .marks
+        .marks()
         .iter()
         .filter_map(|mark| column_of(mark.at, first, last, values.len()))
         .collect();

@@ -105,6 +105,18 @@ pub(super) fn cut(spans: Vec<Span<'static>>, columns: usize) -> Vec<Span<'static
     out
 }
 
+/// The spans that fit whole, and the first of all, which [`cut`] shortens.
+pub(super) fn whole(mut spans: Vec<Span<'static>>, columns: usize) -> Vec<Span<'static>> {
+    let mut used = 0;
+    let fits = spans.iter().take_while(|span| {
+        used += width(&span.content);
+        used <= columns
+    });
+    let fitting = fits.count().max(1);
+    spans.truncate(fitting);
+    spans
+}
+
 /// Pieces of prose in lines of at most this width, parted at spaces between the pieces' words.
 pub(super) fn wrap(pieces: Vec<Span<'static>>, columns: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();

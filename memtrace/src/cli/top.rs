@@ -1,13 +1,28 @@
-//! Arguments of `top` → a plan.
+//! Arguments of `top`, and the plan they make.
 
 use std::num::NonZeroUsize;
 
-use super::args::{FormatArg, GroupByArg, TopArgs};
-use super::check::{Checked, once};
-use super::plan::{Pids, Plan, TargetPlan, TopPlan};
+use clap::Args;
+
+use super::args::{FormatArg, GroupByArg, TraceArgs};
+use super::check::Checked;
+use super::plan::{Plan, TopPlan};
+use super::targets::TargetArgs;
 use super::usage::UsageError;
 use super::values::Top;
 use crate::report::output::Destination;
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// What to trace.
+    #[command(flatten)]
+    pub target: TargetArgs,
+
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
 
 /// Stacks that are named and kept unless --top says otherwise: more than anybody scrolls through.
 const STACKS: NonZeroUsize = match NonZeroUsize::new(500) {
@@ -20,10 +35,7 @@ impl TopArgs {
         if let Some(option) = self.about_reports() {
             return Err(UsageError::NotOnAScreen(option));
         }
-        if self.pid.is_empty() {
-            return Err(UsageError::NoTarget);
-        }
-        let target = TargetPlan::Pids(Pids(once(self.pid)));
+        let target = self.target.plan()?;
         let mut trace = self.trace;
         trace.top = trace.top.or(Some(Top::First(STACKS)));
         let trace = trace.trace(target)?;
