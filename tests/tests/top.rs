@@ -17,12 +17,16 @@ struct Top {
 
 impl Top {
     fn start(pid: u32, options: &str) -> Self {
+        Self::run(&format!("--pid {pid} --interval 300ms {options}"))
+    }
+
+    fn run(words: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (at, memtrace) = (folder.path().display(), memtrace_bin());
         let script = folder.path().join("run.sh");
         let text = format!(
             "cd '{at}'\nexport NO_COLOR=1\nstty -g > before\n\
-             sh -c 'echo $$ > pid; exec \"{}\" top --pid {pid} --interval 300ms {options}'\n\
+             sh -c 'echo $$ > pid; exec \"{}\" top {words}'\n\
              code=$?\nstty -g > after\necho \"exit=$code\"\n",
             memtrace.display()
         );
@@ -119,6 +123,49 @@ fn a_leak_is_found_by_keys() {
     target.assert_unharmed();
 }
 
+/// What was recorded and marked in top is replayed: by its time cursor, its marks, and played.
+#[test]
+fn a_recording_is_replayed() {
+    require_kernel!();
+    let target = leaking();
+    let live = Top::start(target.pid(), "--record leak.memtrace");
+    let screen = live.wait("GROWING leak (live.c:");
+    assert!(screen.contains("recording live"), "{screen}");
+    live.tmux.keys(&["m"]);
+    live.tmux.type_text("cycle 1");
+    live.tmux.keys(&["Enter"]);
+    live.wait("mark \"cycle 1\"");
+    live.wait("SINCE MARK");
+    live.tmux.keys(&["q"]);
+    live.assert_ended(0);
+    target.assert_unharmed();
+    let recording = live.file("leak.memtrace");
+    let at = ["--at", "cycle 1", "--format", "json"];
+    let mut report = memtrace(&["report"]);
+    let report = Running::spawn(report.arg(&recording).args(at)).wait(deadline(60));
+    report.assert_code(0);
+    assert!(report.stdout.contains("\"cycle 1\""), "{}", report.stdout);
+    let replay = Top::run(&recording.display().to_string());
+    let screen = replay.wait("GROWING leak (live.c:");
+    assert!(screen.contains("replay"), "{screen}");
+    replay.tmux.keys(&["Home"]);
+    replay.wait("Too early to say");
+    replay.tmux.keys(&["]"]);
+    replay.wait("SINCE MARK");
+    replay.tmux.keys(&["End", "Enter"]);
+    replay.wait("→ leak ");
+    replay.tmux.keys(&["Escape"]);
+    replay.wait("ALLOCATED BY");
+    // At ten times its speed it is at its end after a moment, and stands still there.
+    replay.tmux.keys(&["Home"]);
+    replay.wait("Too early to say");
+    replay.tmux.keys(&["Space"]);
+    let at_the_end = |screen: &str| screen.contains("paused") && screen.contains("GROWING leak");
+    replay.tmux.wait(deadline(90), "the end", at_the_end);
+    replay.signal(libc::SIGTERM);
+    replay.assert_ended(0);
+}
+
 /// Whatever signal ends it, the terminal is given back.
 #[test]
 fn signals_give_the_terminal_back() {
@@ -194,6 +241,18 @@ fn no_terminal() {
     let pid = std::process::id().to_string();
     let ended = Running::spawn(&mut memtrace(&["top", "--pid", &pid])).wait(deadline(60));
     ended.assert_fails_with_one_line(&["terminal", "memtrace --pid"]);
+}
+
+/// A recording that is none is told in one line, before the terminal is touched.
+#[test]
+fn no_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad"), b"no recording").unwrap();
+    let bad = folder.path().join("bad");
+    let top = Top::run(&bad.display().to_string());
+    let screen = top.wait("exit=");
+    assert!(screen.contains("is not a memtrace recording"), "{screen}");
+    top.assert_ended(1);
 }
 
 /// Options of printed reports are usage errors, with the reason.

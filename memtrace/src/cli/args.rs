@@ -60,7 +60,7 @@ pub enum Command {
     /// Watch processes and stacks on the terminal
     ///
     /// Sort, filter, open a stack, freeze, mark, write a snapshot; ? tells the keys. The screen stays
-    /// when the process ends, until q.
+    /// when the process ends, until q. With a recording every moment of it, to go to and fro in.
     #[command(override_usage = help::TOP_USAGE, after_help = help::TOP_EXAMPLES)]
     #[command(mut_args(help::of_top))]
     Top(Box<TopArgs>),

@@ -13,7 +13,7 @@ Needs root; `memtrace doctor` tells what else.";
 pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
-       memtrace top [OPTIONS] --pid <PID>|--comm <NAME>|...
+       memtrace top [OPTIONS] --pid <PID>|--comm <NAME>|...|<FILE>
        memtrace report [OPTIONS] <FILE>
        memtrace diff [OPTIONS] <BEFORE> [AFTER]
        memtrace incidents [OPTIONS] <FILE> [N]
@@ -21,12 +21,15 @@ pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace doctor [--pid <PID>]";
 
 pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>
-       memtrace top [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all";
+       memtrace top [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all
+       memtrace top [OPTIONS] <FILE>";
 
 pub(super) const TOP_EXAMPLES: &str = "\
 Examples:
   sudo memtrace top --pid 1234
-  sudo memtrace top --pid 1234 -i 1s --output leak.json";
+  sudo memtrace top --pid 1234 -i 1s --output leak.json
+  sudo memtrace top --container web --record leak.memtrace
+       memtrace top leak.memtrace --at -10m";
 
 pub(super) const RUN_USAGE: &str = "memtrace run [OPTIONS] -- <CMD> [ARGS]...";
 
@@ -148,13 +151,13 @@ memtrace shows which code paths keep memory that only grows.
 pub(super) fn of_top(arg: clap::Arg) -> clap::Arg {
     let told = |arg: clap::Arg, text: &'static str| arg.help(text).long_help(text);
     match arg.get_id().as_str() {
+        "top" => told(arg, "Keep this many stacks, or `all` [default: 500]"),
         "interval" => told(arg, "Time between two looks; a verdict needs five"),
         "duration" => told(arg, "Stop tracing after this time; the screen stays"),
         "count" => told(
             arg,
             "Stop tracing after this many intervals; the screen stays",
         ),
-        "top" => told(arg, "Keep this many stacks, or `all` [default: 500]"),
         "output" => told(
             arg,
             "Write snapshots to FILE instead of one with a name of its own",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::incidents::IncidentsPlan;
 use super::recordings::{DiffPlan, RecordPlan, ReportPlan};
+use super::top::ReplayPlan;
 use super::values::{CustomFunction, FailOn, Percent, RingBytes, Top};
 use crate::id::Tgid;
 use crate::report::model::GroupBy;
@@ -26,6 +27,8 @@ pub enum Plan {
     Trace(Box<TracePlan>),
     /// Trace and watch on the terminal.
     Top(Box<TopPlan>),
+    /// Watch a recording on the terminal.
+    Replay(ReplayPlan),
     /// Read a recording.
     Report(Box<ReportPlan>),
     /// Compare recordings.

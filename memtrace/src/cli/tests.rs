@@ -8,8 +8,10 @@ use super::plan::*;
 use super::values::{FailOn, Top};
 use super::*;
 use crate::id::Tgid;
+use crate::record::When;
 use crate::report::model::GroupBy;
 use crate::report::output::Destination;
+use crate::target::select::Selector;
 
 fn line(text: &str) -> Result<Plan, Stop> {
     parse(std::iter::once("memtrace").chain(text.split_whitespace()))
@@ -132,6 +134,73 @@ fn top_plans() {
     ] {
         let text = complaint(&format!("top -p 1 {option}"));
         assert!(text.contains("printed reports"), "{text}");
+    }
+}
+
+// `top` takes every target that tracing takes.
+#[test]
+fn top_targets() {
+    let target = |text: &str| match line(text) {
+        Ok(Plan::Top(plan)) => plan.trace.target,
+        other => panic!("{text}: {other:?}"),
+    };
+    for (options, selector) in [
+        ("--comm nginx", Selector::Comm("nginx".to_owned())),
+        ("--cgroup /a", Selector::Cgroup("/a".into())),
+        ("--container web -f", Selector::Container("web".to_owned())),
+        ("--all", Selector::All),
+    ] {
+        assert_eq!(
+            target(&format!("top {options}")),
+            TargetPlan::Select(selector)
+        );
+    }
+    assert!(complaint("top --comm a --all").contains("--all"));
+    assert!(complaint("top -p 1 --comm a").contains("--comm"));
+}
+
+// `top FILE` reads a recording; every option of tracing is refused there by name.
+#[test]
+fn top_of_a_recording() {
+    let Ok(Plan::Replay(plan)) = line("top leak.memtrace --at -30s --output x.json -T 7") else {
+        panic!("no replay")
+    };
+    let at = Some(When::BeforeEnd(Duration::from_secs(30)));
+    assert_eq!((plan.at, plan.top.limit()), (at, Some(7)));
+    assert_eq!(
+        (plan.file, plan.snapshot),
+        ("leak.memtrace".into(), Some("x.json".into()))
+    );
+    assert!(complaint("top leak.memtrace --pid 1").contains("--pid"));
+    assert!(complaint("top -p 1 --at end").contains("FILE"));
+    assert!(complaint("top leak.memtrace --format json").contains("printed reports"));
+    let cli = args::Cli::command();
+    let top = cli.find_subcommand("top").unwrap();
+    let file = top
+        .get_arguments()
+        .find(|one| one.get_id() == "file")
+        .unwrap();
+    let refused: Vec<_> = top
+        .get_arg_conflicts_with(file)
+        .iter()
+        .map(|one| one.get_id().as_str())
+        .collect();
+    let kept = [
+        "file",
+        "at",
+        "top",
+        "output",
+        "color",
+        "help",
+        "record_max_age",
+        "record_max_size",
+    ];
+    for option in top.get_arguments().filter(|one| !one.is_hide_set()) {
+        let id = option.get_id().as_str();
+        assert!(
+            refused.contains(&id) || kept.contains(&id),
+            "--{id} would mean nothing"
+        );
     }
 }
 
@@ -382,4 +451,27 @@ fn man_pages() {
         );
     }
     assert!(man(Some("nothing"), &mut Vec::new()).is_err());
+}
+
+// Every subcommand has a page that can be asked for, with each of its options in it.
+#[test]
+fn man_pages_are_complete() {
+    let mut cli = args::Cli::command();
+    cli.build();
+    for command in cli.get_subcommands().filter(|one| one.get_name() != "help") {
+        let name = command.get_name();
+        assert!(
+            line(&format!("man {name}")).is_ok(),
+            "man {name} is refused"
+        );
+        let mut page = Vec::new();
+        man(Some(name), &mut page).unwrap();
+        let page = String::from_utf8(page).unwrap();
+        assert!(page.contains(&format!("memtrace\\-{name}")), "{page}");
+        let options = command.get_arguments().filter(|one| !one.is_hide_set());
+        for long in options.filter_map(clap::Arg::get_long) {
+            let long = format!("\\-\\-{}", long.replace('-', "\\-"));
+            assert!(page.contains(&long), "{long} in the page of {name}");
+        }
+    }
 }

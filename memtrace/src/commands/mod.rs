@@ -6,6 +6,7 @@ mod gate;
 mod incidents;
 mod libraries;
 mod mark;
+mod replay;
 mod report;
 mod root;
 mod top;
@@ -25,6 +26,7 @@ pub fn run(plan: Plan) -> Exit {
     let done = match plan {
         Plan::Trace(plan) => trace::trace(&plan),
         Plan::Top(plan) => top::top(&plan),
+        Plan::Replay(plan) => replay::replay(&plan),
         Plan::Report(plan) => report::report(&plan),
         Plan::Diff(plan) => diff::compare(&plan),
         Plan::Incidents(plan) => incidents::incidents(&plan),

@@ -178,6 +178,7 @@ impl Live<'_> {
             processes: processes.collect(),
             marks: Vec::new(),
             is_recording: self.session.is_recording(),
+            cursor: None,
         };
         self.keep_marks(&moment);
         moment.marks.clone_from(&self.marks);
@@ -225,6 +226,8 @@ impl Live<'_> {
         let mut is_marked = false;
         for request in self.screen.requests() {
             match request {
+                // A live session has no other moment.
+                Request::Seek(_) => {}
                 // Asked for before the end was on the screen.
                 Request::Mark(_) if self.is_over => {}
                 Request::Mark(name) => match self.session.mark(&name) {

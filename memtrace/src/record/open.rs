@@ -92,9 +92,8 @@ fn writer(path: &Path) -> String {
 pub(super) fn read(path: &Path) -> Result<Connection, RecordError> {
     looks_right(path)?;
     let db = connect(path)?;
-    let deadline = Instant::now() + PATIENCE;
+    be_patient(&db);
     let wrong = |error: rusqlite::Error| wrong(path, &error);
-    db.progress_handler(100_000, Some(move || Instant::now() > deadline));
     db.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_VALUE)
         .map_err(wrong)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)
@@ -126,6 +125,12 @@ pub(super) fn read(path: &Path) -> Result<Connection, RecordError> {
         }
     }
     Ok(db)
+}
+
+/// From now on [`PATIENCE`] counts.
+pub(super) fn be_patient(db: &Connection) {
+    let deadline = Instant::now() + PATIENCE;
+    db.progress_handler(100_000, Some(move || Instant::now() > deadline));
 }
 
 /// SQLite's errors on a file that is read.

@@ -46,6 +46,8 @@ pub struct Read {
     pub fastest_growing: Option<f64>,
     /// The stacks of the report, as [`Recording::histories`] wants them.
     pub stacks: Vec<i64>,
+    /// Their address spaces, as the recorder numbered them.
+    pub spaces: Vec<u64>,
 }
 
 /// A stack at one moment.
@@ -56,7 +58,7 @@ pub(super) struct Held {
     pub pid: u32,
     /// Its probe, and what a region is used as.
     pub of: (Word, Option<RegionKind>),
-    space: i64,
+    pub space: i64,
     number: i64,
 }
 
@@ -75,6 +77,11 @@ impl Recording {
             return Err(RecordError::Empty(path.to_owned()));
         }
         Ok(recording)
+    }
+
+    /// What is asked from now on may take its time again.
+    pub(super) fn be_patient(&self) {
+        open::be_patient(&self.db);
     }
 
     /// Where it is.
@@ -243,6 +250,10 @@ impl Recording {
             report,
             fastest_growing,
             stacks: shown.iter().map(|held| held.id).collect(),
+            spaces: shown
+                .iter()
+                .map(|held| held.space.cast_unsigned())
+                .collect(),
         })
     }
 
@@ -289,6 +300,50 @@ impl Recording {
             .iter()
             .map(|text| serde_json::from_str(text).map_err(|e| self.damaged(e)))
             .collect()
+    }
+
+    /// The address spaces of a moment's processes, in the order of its report.
+    pub(super) fn process_spaces(&self, moment: &Moment) -> Result<Vec<i64>, RecordError> {
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT p.space FROM (SELECT process, max(interval), place, json FROM process_samples
+                   WHERE interval BETWEEN ?1 AND ?2 GROUP BY process) s
+                 LEFT JOIN processes p ON p.id = s.process
+                 WHERE json IS NOT NULL ORDER BY place, process LIMIT ?3",
+            )
+            .map_err(self.wrong())?;
+        statement
+            .query_map((self.key(moment)?, moment.interval, MAX_ROWS), |row| {
+                Ok(row.get::<_, Option<i64>>(0)?.unwrap_or(0))
+            })
+            .and_then(Iterator::collect)
+            .map_err(self.wrong())
+    }
+
+    /// What processes hold in a range of intervals, in order: interval, address space, bytes.
+    pub(super) fn each_process(
+        &self,
+        from: i64,
+        to: i64,
+        mut each: impl FnMut(i64, i64, u64),
+    ) -> Result<(), RecordError> {
+        let wrong = self.wrong();
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT s.interval, p.space, s.outstanding_bytes FROM process_samples s
+                 JOIN processes p ON p.id = s.process
+                 WHERE s.interval BETWEEN ?1 AND ?2 ORDER BY s.interval",
+            )
+            .map_err(&wrong)?;
+        let mut rows = statement.query([from, to]).map_err(&wrong)?;
+        while let Some(row) = rows.next().map_err(&wrong)? {
+            let read = || Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?));
+            let (interval, space, bytes) = read().map_err(&wrong)?;
+            each(interval, space, bytes.map_or(0, i64::cast_unsigned));
+        }
+        Ok(())
     }
 
     /// The interval from which on a moment's rows are read.
@@ -438,7 +493,7 @@ impl Recording {
     }
 
     /// Every row of a range of intervals, in order: interval, its time, stack, row.
-    fn each_row(
+    pub(super) fn each_row(
         &self,
         from: i64,
         to: i64,

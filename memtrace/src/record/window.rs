@@ -72,6 +72,8 @@ impl Recording {
         };
         report.not_shown = not_shown;
         let stacks = gained.iter().map(|gained| gained.held.id).collect();
+        let space = |gained: &Gained| gained.held.space.cast_unsigned();
+        let spaces = gained.iter().map(space).collect();
         for (rank, gained) in (1..).zip(gained) {
             report.stacks.push(Stack {
                 rank,
@@ -87,6 +89,7 @@ impl Recording {
             report,
             fastest_growing,
             stacks,
+            spaces,
         })
     }
 

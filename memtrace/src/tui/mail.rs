@@ -9,7 +9,7 @@ use std::{
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::moment::Moment;
+use super::{moment::Moment, replay::Seek};
 
 /// Notices that wait for the screen; older ones go first.
 const MAX_NOTICES: usize = 16;
@@ -17,6 +17,8 @@ const MAX_NOTICES: usize = 16;
 /// What the screen asks of whoever feeds it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// Go to another moment of a recording.
+    Seek(Seek),
     /// Name this moment.
     Mark(String),
     /// The user wants to end.

@@ -10,6 +10,7 @@
 
 mod mail;
 mod moment;
+mod replay;
 mod rows;
 mod screen;
 mod state;
@@ -21,5 +22,6 @@ mod view;
 
 pub use mail::Request;
 pub use moment::{Key, Mark, Moment, Past};
+pub use replay::{Cursor, Seek};
 pub use screen::{Options, Screen};
 pub use terminal::{TerminalError, require};

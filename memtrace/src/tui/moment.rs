@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use super::replay::Cursor;
 use crate::{
     ledger::{Point, regions::RegionKind},
     report::model::{Process, Report, Stack},
@@ -83,6 +84,8 @@ pub struct Moment {
     pub marks: Vec<Arc<Mark>>,
     /// It is written to a recording.
     pub is_recording: bool,
+    /// Where in a recording it is; nothing when it is live.
+    pub cursor: Option<Cursor>,
 }
 
 /// Processes that share a container.

@@ -123,7 +123,15 @@ impl Screen {
     /// # Errors
     /// What poll(2) says.
     pub fn wait_or(&self, other: impl AsFd) -> io::Result<()> {
-        wait_for(&[self.as_fd(), other.as_fd()], FOREVER).map(drop)
+        self.wait_at_most(other, FOREVER)
+    }
+
+    /// The same, at most so long.
+    ///
+    /// # Errors
+    /// What poll(2) says.
+    pub fn wait_at_most(&self, other: impl AsFd, time: Duration) -> io::Result<()> {
+        wait_for(&[self.as_fd(), other.as_fd()], time).map(drop)
     }
 }
 
@@ -289,6 +297,7 @@ impl<'a> Worker<'a> {
             None => {}
             Some(Effect::Quit) => self.ask(Request::Quit),
             Some(Effect::Mark(name)) => self.ask(Request::Mark(name)),
+            Some(Effect::Seek(seek)) => self.ask(Request::Seek(seek)),
             Some(Effect::Write(moment)) => {
                 let said = self.write(&moment);
                 self.take(Message::Written(said));
@@ -361,6 +370,8 @@ fn key_press(key: KeyEvent) -> Option<KeyPress> {
         KeyCode::Backspace => KeyPress::Backspace,
         KeyCode::Up => KeyPress::Up,
         KeyCode::Down => KeyPress::Down,
+        KeyCode::Left => KeyPress::Left,
+        KeyCode::Right => KeyPress::Right,
         KeyCode::PageUp => KeyPress::PageUp,
         KeyCode::PageDown => KeyPress::PageDown,
         KeyCode::Home => KeyPress::Home,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     moment::{Key, Mark, Moment},
+    replay::Cursor,
     rows,
 };
 
@@ -120,6 +121,11 @@ impl State {
         self.rows
             .iter()
             .position(|&at| keys.get(at).copied() == Some(key))
+    }
+
+    /// Where in a recording the moment shown is; nothing when it is live.
+    pub fn cursor(&self) -> Option<&Cursor> {
+        self.shown.as_deref()?.cursor.as_ref()
     }
 
     /// What was marked until the moment shown.

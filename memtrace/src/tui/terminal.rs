@@ -54,8 +54,8 @@ static HOOKS: Once = Once::new();
 pub enum TerminalError {
     /// A stream is something else.
     #[error(
-        "top draws on a terminal, and {0} is none: run it in one, or use `memtrace --pid PID` for \
-         reports"
+        "top draws on a terminal, and {0} is none: run it in one, or use `memtrace --pid PID` or \
+         `memtrace report FILE` for reports"
     )]
     NotATerminal(&'static str),
     /// The terminal cannot move its cursor.

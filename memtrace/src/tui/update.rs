@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     moment::Moment,
+    replay::Seek,
     rows,
     state::{Input, MAX_INPUT, Scope, Sort, State, Tab},
     view,
@@ -22,6 +23,8 @@ pub(super) enum KeyPress {
     Backspace,
     Up,
     Down,
+    Left,
+    Right,
     PageUp,
     PageDown,
     Home,
@@ -51,6 +54,8 @@ pub(super) enum Effect {
     Write(Arc<Moment>),
     /// Name this moment.
     Mark(String),
+    /// Go to another moment of the recording.
+    Seek(Seek),
 }
 
 /// Takes a message.
@@ -181,6 +186,11 @@ fn type_in(state: &mut State, c: char) {
 }
 
 fn command(state: &mut State, key: KeyPress) -> Option<Effect> {
+    if state.cursor().is_some()
+        && let Some(seek) = seek(key)
+    {
+        return Some(Effect::Seek(seek));
+    }
     match key {
         KeyPress::Char('q') => return Some(Effect::Quit),
         KeyPress::Char('?') => state.help = Some(0),
@@ -194,6 +204,24 @@ fn command(state: &mut State, key: KeyPress) -> Option<Effect> {
         key => list(state, key),
     }
     None
+}
+
+/// What a key does to the time cursor of a recording.
+fn seek(key: KeyPress) -> Option<Seek> {
+    Some(match key {
+        KeyPress::Left => Seek::Step(-1),
+        KeyPress::Right => Seek::Step(1),
+        KeyPress::Char('<' | ',') => Seek::Tenths(-1),
+        KeyPress::Char('>' | '.') => Seek::Tenths(1),
+        KeyPress::Char('[') => Seek::Mark(-1),
+        KeyPress::Char(']') => Seek::Mark(1),
+        KeyPress::Home => Seek::First,
+        KeyPress::End => Seek::Last,
+        KeyPress::Char(' ' | 'f') => Seek::Toggle,
+        KeyPress::Char('+' | '=') => Seek::Speed(1),
+        KeyPress::Char('-') => Seek::Speed(-1),
+        _ => return None,
+    })
 }
 
 /// Keys of the list.
@@ -318,7 +346,10 @@ fn freeze(state: &mut State) {
 }
 
 fn begin_mark(state: &mut State) {
-    if state.ended.is_some() {
+    if state.cursor().is_some() {
+        let text = "marks are set while tracing; here [ and ] go to those that were";
+        state.notice = Some(text.to_owned());
+    } else if state.ended.is_some() {
         state.notice = Some("nothing is traced any more: this moment cannot be marked".to_owned());
     } else if state.shown.is_some() {
         state.input = Input::Mark(String::new());
@@ -356,7 +387,12 @@ fn settle(state: &mut State) {
         choose(state, row.min(state.rows.len().saturating_sub(1)));
     }
     state.row = state.selected_row().unwrap_or(0);
-    let open = state.open.zip(state.shown.as_deref());
+    // In a recording it may be there again at the next moment.
+    let live = state
+        .shown
+        .as_deref()
+        .filter(|moment| moment.cursor.is_none());
+    let open = state.open.zip(live);
     if open.is_some_and(|(key, moment)| moment.find_stack(key).is_none()) {
         state.open = None;
         state.notice = Some("the stack that was open is not among those shown any more".into());

@@ -207,3 +207,40 @@ fn no_color() {
         assert_eq!(colored.count(), 0, "after {keys}");
     }
 }
+
+// A recording: the timeline with its marks, at each size, played, opened, and its keys in the help.
+#[test]
+fn replay() {
+    let shown = moment(fixtures::leak());
+    let shown = marked(&shown, "deployed", 10.5, &moment(empty()));
+    for (size, name) in [
+        (SMALL, "replay_80"),
+        (LARGE, "replay_120"),
+        (PHONE, "replay_40"),
+        ((40, 12), "replay_40x12"),
+    ] {
+        let mut state = State::new(size);
+        update(&mut state, Message::Moment(recorded(&shown, None, 1.0)));
+        assert_snapshot!(name, screen(&state));
+    }
+    let mut state = State::new(SMALL);
+    update(
+        &mut state,
+        Message::Moment(recorded(&shown, Some(10), 0.43)),
+    );
+    press(&mut state, "<enter>");
+    assert_snapshot!("replay_open_80", screen(&state));
+    press(&mut state, "?");
+    assert_snapshot!("replay_help_80", screen(&state));
+}
+
+// As small as a corner of a screen: a list, an open stack and the help still tell something.
+#[test]
+fn corner() {
+    let mut state = showing((40, 12), fixtures::leak());
+    assert_snapshot!("corner_40x12", screen(&state));
+    press(&mut state, "<enter>");
+    assert_snapshot!("corner_open_40x12", screen(&state));
+    press(&mut state, "?");
+    assert_snapshot!("corner_help_40x12", screen(&state));
+}

@@ -190,3 +190,58 @@ fn open_stack_goes_away() {
     assert_eq!(state.open, None);
     assert!(state.notice.is_some());
 }
+
+// Keys of the time cursor ask for moments, also while a stack is open; typed into a filter they are letters.
+#[test]
+fn replaying() {
+    let mut state = State::new((80, 24));
+    update(
+        &mut state,
+        Message::Moment(recorded(&moment(many(5)), None, 1.0)),
+    );
+    let seeks = |state: &mut State, keys: &str| -> Vec<Seek> {
+        let effects = press(state, keys).into_iter();
+        let seek = |effect| match effect {
+            Effect::Seek(seek) => seek,
+            other => panic!("{other:?}"),
+        };
+        effects.map(seek).collect()
+    };
+    let all = seeks(&mut state, "<left><right>,.[]<home><end> +-f");
+    let expected = [
+        Seek::Step(-1),
+        Seek::Step(1),
+        Seek::Tenths(-1),
+        Seek::Tenths(1),
+        Seek::Mark(-1),
+        Seek::Mark(1),
+        Seek::First,
+        Seek::Last,
+        Seek::Toggle,
+        Seek::Speed(1),
+        Seek::Speed(-1),
+        Seek::Toggle,
+    ];
+    assert_eq!(all, expected);
+    assert_eq!(seeks(&mut state, "<enter><right>"), [Seek::Step(1)]);
+    assert_eq!(seeks(&mut state, "<esc>/a+<right>"), []);
+    assert_eq!(state.filter, "a+");
+    assert_eq!(seeks(&mut state, "<esc>m"), []);
+    assert!(state.notice.is_some() && state.input == Input::Commands);
+    let mut live = showing((80, 24), many(5));
+    assert!(press(&mut live, "<left><right><home><end>[]+-").is_empty());
+}
+
+// A stack that is open stays so where it does not exist yet: the cursor may come back.
+#[test]
+fn open_stack_of_another_moment() {
+    let mut state = State::new((80, 24));
+    let shown = |stacks| Message::Moment(recorded(&moment(many(stacks)), None, 1.0));
+    update(&mut state, shown(3));
+    press(&mut state, "<down><down><enter>");
+    let open = state.open;
+    update(&mut state, shown(2));
+    assert!(screen(&state).contains("holds nothing"));
+    update(&mut state, shown(3));
+    assert!(state.open == open && screen(&state).contains("Frames"));
+}

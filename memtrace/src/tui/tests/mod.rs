@@ -10,6 +10,7 @@ use ratatui::{Terminal, backend::TestBackend, style::Modifier};
 
 use super::{
     moment::{Key, Moment, Past},
+    replay::{Cursor, Seek},
     state::State,
     update::{Effect, KeyPress, Message, update},
     view::{self, Theme},
@@ -53,7 +54,26 @@ fn moment(report: Report) -> Arc<Moment> {
         processes,
         marks: Vec::new(),
         is_recording: false,
+        cursor: None,
     })
+}
+
+/// The same moment as the third of five of a recording, with marks at its start and later.
+fn recorded(moment: &Moment, playing: Option<u32>, read: f64) -> Arc<Moment> {
+    let mut moment = moment.clone();
+    moment.cursor = Some(Cursor {
+        file: "leak.memtrace".to_owned(),
+        number: 3,
+        reports: 5,
+        seconds: 30.5,
+        first: 10.5,
+        last: 50.5,
+        playing,
+        speed: 10,
+        marks: Arc::new([10.5, 40.5]),
+        read,
+    });
+    Arc::new(moment)
 }
 
 /// The same moment with a mark that was set `seconds` after the start, when all was `held`.
@@ -140,6 +160,8 @@ fn press(state: &mut State, keys: &str) -> Vec<Effect> {
                     "backtab" => KeyPress::BackTab,
                     "back" => KeyPress::Backspace,
                     "up" => KeyPress::Up,
+                    "left" => KeyPress::Left,
+                    "right" => KeyPress::Right,
                     "down" => KeyPress::Down,
                     "pgup" => KeyPress::PageUp,
                     "pgdn" => KeyPress::PageDown,

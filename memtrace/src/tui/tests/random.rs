@@ -20,6 +20,8 @@ fn key() -> impl Strategy<Value = KeyPress> {
             KeyPress::PageUp,
             KeyPress::PageDown,
             KeyPress::Home,
+            KeyPress::Left,
+            KeyPress::Right,
             KeyPress::End,
             KeyPress::Control('u'),
         ]),
@@ -36,7 +38,11 @@ fn message() -> impl Strategy<Value = Message> {
                 let middle = order as usize % report.stacks.len();
                 report.stacks.rotate_left(middle);
             }
-            Message::Moment(moment(report))
+            let shown = moment(report);
+            Message::Moment(match order % 5 {
+                0 => recorded(&shown, None, 0.5),
+                _ => shown,
+            })
         }),
         2 => (0..150_u16, 0..60_u16).prop_map(|(x, y)| Message::Resize(x, y)),
         1 => ".*".prop_map(Message::Paste),
@@ -62,7 +68,7 @@ fn check(state: &State) -> Result<(), TestCaseError> {
     prop_assert!(state.filter.chars().count() <= crate::tui::state::MAX_INPUT);
     if let Some(key) = state.open {
         let shown = state.shown.as_ref().unwrap();
-        prop_assert!(shown.find_stack(key).is_some());
+        prop_assert!(shown.find_stack(key).is_some() || shown.cursor.is_some());
     }
     if !state.is_frozen {
         prop_assert_eq!(

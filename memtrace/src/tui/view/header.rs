@@ -45,6 +45,9 @@ fn title(state: &State, theme: Theme) -> Vec<Span<'static>> {
     if let Some(moment) = &state.shown {
         let report = &moment.report;
         let time = human::seconds(report.duration_seconds);
+        if let Some(cursor) = &moment.cursor {
+            spans.push(span(format!("  {}", cursor.file), theme.plain()));
+        }
         spans.push(span(format!("  {}", target(report)), theme.plain()));
         spans.push(span(format!("  {time}"), theme.dim()));
     }
@@ -64,6 +67,8 @@ fn target(report: &Report) -> String {
 fn condition(state: &State, theme: Theme) -> Vec<Span<'static>> {
     let condition = if state.is_frozen {
         span(" FROZEN ", theme.selected())
+    } else if state.cursor().is_some() {
+        span("replay", theme.good())
     } else if state.ended.is_some() {
         span("ended", theme.warn())
     } else if state.shown.is_none() {

@@ -6,7 +6,7 @@ use super::{
     Theme,
     text::{span, verdict_mark, verdict_word, wrap},
 };
-use crate::trend::Verdict;
+use crate::{trend::Verdict, tui::state::State};
 
 const KEYS: &[(&str, &str)] = &[
     ("↑ ↓ j k", "select a row; PgUp, PgDn, Home, End too"),
@@ -41,6 +41,21 @@ const KEYS: &[(&str, &str)] = &[
     ("q Ctrl-C", "quit; the probes are taken off"),
 ];
 
+const REPLAY_KEYS: &[(&str, &str)] = &[
+    ("← →", "one report back, one on"),
+    ("< >", "a tenth of the recording back, on"),
+    ("Home End", "the first report, the last one"),
+    (
+        "[ ]",
+        "the mark before, the mark after; growth is shown since the last mark before the cursor",
+    ),
+    (
+        "Space",
+        "play, pause; a recording that is still written is followed",
+    ),
+    ("+ -", "play faster, slower"),
+];
+
 const VERDICTS: &[(Verdict, &str)] = &[
     (
         Verdict::Growing,
@@ -73,9 +88,19 @@ const COLUMNS: &[(&str, &str)] = &[
     ),
 ];
 
-pub(super) fn lines(theme: Theme, columns: usize) -> Vec<Line<'static>> {
-    let mut lines = vec![Line::from(span("Keys", theme.title()))];
-    for (key, text) in KEYS {
+pub(super) fn lines(state: &State, theme: Theme, columns: usize) -> Vec<Line<'static>> {
+    let mut lines = Vec::new();
+    let is_replay = state.cursor().is_some();
+    if is_replay {
+        lines.push(Line::from(span("The recording", theme.title())));
+        for (key, text) in REPLAY_KEYS {
+            lines.extend(entry(key, text, 10, theme, columns));
+        }
+        lines.push(Line::default());
+    }
+    lines.push(Line::from(span("Keys", theme.title())));
+    let keys = KEYS.iter();
+    for (key, text) in keys.filter(|(key, _)| !is_replay || !["f", "m"].contains(key)) {
         lines.extend(entry(key, text, 10, theme, columns));
     }
     lines.push(Line::default());

@@ -8,6 +8,7 @@ mod open;
 mod status;
 mod text;
 mod theme;
+mod timeline;
 
 use ratatui::{Frame, buffer::Buffer, layout::Rect, text::Line};
 
@@ -46,7 +47,7 @@ fn lines(state: &State, theme: Theme) -> Vec<Line<'static>> {
     let mut lines = header::lines(state, theme, columns);
     let body = body_height(state);
     if let Some(at) = state.help {
-        lines.extend(window(help::lines(theme, columns), at, body));
+        lines.extend(window(help::lines(state, theme, columns), at, body));
     } else if state.open.is_some() {
         let open = open::lines(state, theme, columns, body);
         lines.extend(window(open, state.open_scroll, body));
@@ -55,6 +56,10 @@ fn lines(state: &State, theme: Theme) -> Vec<Line<'static>> {
     }
     lines.truncate(rows - 1);
     lines.resize(rows - 1, Line::default());
+    if let (Some(moment), Some(cursor)) = (state.shown.as_deref(), state.cursor()) {
+        lines.truncate(rows - 2);
+        lines.push(timeline::line(moment, cursor, theme, columns));
+    }
     lines.push(status::line(state, theme, columns));
     lines
 }
@@ -79,7 +84,8 @@ fn header_height(state: &State) -> usize {
 
 /// Lines between the header and the last line.
 pub(super) fn body_height(state: &State) -> usize {
-    usize::from(state.size.1).saturating_sub(header_height(state) + 1)
+    let timeline = usize::from(state.cursor().is_some());
+    usize::from(state.size.1).saturating_sub(header_height(state) + timeline + 1)
 }
 
 /// Rows of the list that are on the screen.
@@ -99,6 +105,6 @@ pub(super) fn open_end(state: &State) -> usize {
 
 /// How far the help can be scrolled.
 pub(super) fn help_end(state: &State) -> usize {
-    let lines = help::lines(Theme::PLAIN, width(state)).len();
+    let lines = help::lines(state, Theme::PLAIN, width(state)).len();
     lines.saturating_sub(body_height(state))
 }

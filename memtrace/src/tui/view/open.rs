@@ -34,7 +34,8 @@ pub(super) fn lines(
     let found = state.shown.as_deref().zip(state.open);
     let Some((stack, past)) = found.and_then(|(moment, key)| moment.stack(moment.find_stack(key)?))
     else {
-        return Vec::new();
+        let text = "At this moment the stack that is open holds nothing.";
+        return vec![Line::default(), Line::from(span(text, theme.dim()))];
     };
     let mut lines = vec![Line::default()];
     lines.extend(wrap(headline(state, stack, past, theme), columns));

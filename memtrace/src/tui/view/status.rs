@@ -47,6 +47,25 @@ fn said(state: &State, theme: Theme, columns: usize) -> Line<'static> {
         let text = format!("{why}; q quits");
         return Line::from(cut(vec![span(text, theme.warn())], columns));
     }
+    if state.cursor().is_some() {
+        let back = if state.open.is_some() {
+            "Esc back"
+        } else {
+            "Enter open"
+        };
+        let hints = [
+            "? help",
+            "←→ time",
+            "Space play",
+            "q quit",
+            back,
+            "[] marks",
+            "/ filter",
+            "s sort",
+            "Tab next",
+        ];
+        return keys(&hints, theme, columns);
+    }
     if state.open.is_some() {
         let hints = [
             "Esc back",
