@@ -16,7 +16,6 @@ use crate::{
         Frame, GroupBy, Grower, Intervals, NotShown, Overhead, Owner, ProbeHits, Process,
         ProcessState, Report, RuntimeInfo, SCHEMA, Stack, Word,
     },
-    report::profile::Moment,
     report::sums::is_summed,
     symbolize::StackToName,
     target::family::CustomFunctions,
