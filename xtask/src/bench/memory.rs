@@ -16,6 +16,8 @@ const MIB: f64 = (1 << 20) as f64;
 const BLOCKS: u32 = 1_000_000;
 const PATHS: u32 = 1_000;
 const REST: Duration = Duration::from_secs(10);
+/// Two reports at the default interval: what comes after them is rest.
+const SETTLED: Duration = Duration::from_secs(11);
 /// Two reports: the collector has unwound and named everything it will show.
 const REPORTS: Duration = Duration::from_millis(2500);
 
@@ -93,7 +95,7 @@ fn collector(bench: &Bench) -> Result<(f64, f64, f64)> {
     // As it is run by default.
     let memtrace = tools::memtrace(bench, program.pid(), &[])?;
     program.ask(&format!("paths {PATHS}"))?;
-    sleep(REPORTS);
+    sleep(SETTLED);
     let (before, begun) = (cpu_ns(memtrace.pid())?, Instant::now());
     sleep(REST);
     let spent = cpu_ns(memtrace.pid())? - before;

@@ -77,10 +77,10 @@ pub fn render(diff: &Diff, options: TextOptions) -> String {
     }
     page.line(&[piece(
         style::DIM,
-        format!(
-            "{} hold what they held before.",
-            human::counted(diff.unchanged_stacks as u64, "stack", "stacks")
-        ),
+        match diff.unchanged_stacks {
+            1 => "1 stack holds what it held before.".to_owned(),
+            many => format!("{many} stacks hold what they held before."),
+        },
     )]);
     page.finish()
 }
