@@ -21,7 +21,8 @@ pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace doctor [--pid <PID>]";
 
 pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>
-       memtrace top [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all
+       memtrace top [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>
+       memtrace top [OPTIONS] --all
        memtrace top [OPTIONS] <FILE>";
 
 pub(super) const TOP_EXAMPLES: &str = "\

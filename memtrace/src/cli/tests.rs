@@ -172,7 +172,7 @@ fn top_of_a_recording() {
         ("leak.memtrace".into(), Some("x.json".into()))
     );
     assert!(complaint("top leak.memtrace --pid 1").contains("--pid"));
-    assert!(complaint("top -p 1 --at end").contains("FILE"));
+    assert!(complaint("top -p 1 --at end").contains("--at"));
     assert!(complaint("top leak.memtrace --format json").contains("printed reports"));
     let cli = args::Cli::command();
     let top = cli.find_subcommand("top").unwrap();

@@ -72,7 +72,7 @@ pub struct TopArgs {
     /// A mark, a time after the start such as 90s or before the end such as -30s, a time of day as
     /// 2026-01-02T03:04:05Z, start or end.
     #[arg(long, value_name = "TIME|MARK", value_parser = When::parse, help_heading = "Moment")]
-    #[arg(allow_hyphen_values = true, requires = "file")]
+    #[arg(allow_hyphen_values = true, requires = "file", conflicts_with_all = OF_TRACING)]
     pub at: Option<When>,
 
     /// What to trace.

@@ -66,7 +66,7 @@ mod tests {
         ];
         assert_eq!(views, expected);
         let rows = csv::render(&profile, true);
-        let stacks = rows.lines().filter(|row| row.contains(",stack,"));
+        let stacks = rows.lines().skip(1).filter(|row| row.contains(",stack,"));
         let told: Vec<_> = stacks
             .filter_map(|row| {
                 let before: Vec<_> = row.split(',').skip(9).take(2).collect();
