@@ -5,6 +5,7 @@
  *             in each. One block in 4096 leaks.
  *   hold N    N live blocks of 16 bytes more; "held N"
  *   paths N   one block from each of N different call paths (at most 1024), ten calls deep
+ *   serve N   N requests: each hashes 4 KiB and keeps 64 bytes; "served N"
  *   churn N   N pairs on each of those 1024 paths in turn, so that none of them is new
  * CPU time, so that what else the machine does counts little. */
 #define _GNU_SOURCE
@@ -87,6 +88,23 @@ SITE static void right(unsigned path, int depth, int keep) {
     __asm__ volatile("# right" : : : "memory");
 }
 
+SITE static void keep_request(unsigned long hash) {
+    char *p = malloc(64);
+    memset(p, (int)hash, 64);
+    KEEP(p);
+}
+
+SITE static void serve(long count) {
+    static unsigned char request[4096];
+    unsigned long hash = 14695981039346656037UL;
+    for (long i = 0; i < count; i++) {
+        for (size_t at = 0; at < sizeof request; at++)
+            hash = (hash ^ request[at]) * 1099511628211UL;
+        request[i & 4095] = (unsigned char)hash;
+        keep_request(hash);
+    }
+}
+
 #define PATHS 1024
 #define DEPTH 10
 
@@ -108,6 +126,9 @@ int main(void) {
             for (long i = 0; i < n; i++)
                 descend((unsigned)i % PATHS, DEPTH, 1);
             printf("paths %ld\n", n);
+        } else if (strcmp(word, "serve") == 0) {
+            serve(n);
+            printf("served %ld\n", n);
         } else if (strcmp(word, "churn") == 0) {
             for (long i = 0; i < n; i++)
                 for (unsigned path = 0; path < PATHS; path++)

@@ -40,7 +40,7 @@ pub use cri::{Containerd, Pod};
 pub use kernel::{BpfObjects, kernel_tests_wanted};
 pub use process::{Ended, Running, deadline};
 pub use program::{Program, line_of, preload, target_dir};
-pub use report::{Coverage, Frame, Group, Mark, NotShown, Process, Report, Stack};
+pub use report::{Coverage, Frame, Group, Grower, Mark, NotShown, Process, Report, Runtime, Stack};
 pub use target::Target;
 pub use tmux::Tmux;
 pub use tracer::{Tracer, memtrace, memtrace_bin};

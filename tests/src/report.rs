@@ -62,6 +62,30 @@ pub struct Process {
     pub outstanding_objects: u64,
     pub growth_bytes_per_second: f64,
     pub verdict: String,
+    #[serde(default)]
+    pub reconciliation: Option<BTreeMap<String, Option<u64>>>,
+    #[serde(default)]
+    pub grower: Option<Grower>,
+    #[serde(default)]
+    pub runtime: Option<Runtime>,
+}
+
+/// What made a process grow.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the reference documents the fields")]
+pub struct Grower {
+    pub share: String,
+    pub bytes: u64,
+    pub rss_bytes: u64,
+}
+
+/// What manages a process's memory.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the reference documents the fields")]
+pub struct Runtime {
+    pub name: String,
+    pub heap_growth_bytes: Option<i64>,
+    pub advice: String,
 }
 
 /// Stacks summed by what they share.

@@ -18,9 +18,20 @@ impl Target {
         Self::spawn_with(program, args, &[])
     }
 
+    /// The same of one that takes its time: a runtime that compiles it first.
+    #[track_caller]
+    pub fn spawn_slow(program: &Path, args: &[&str]) -> Self {
+        Self::spawn_until(program, args, &[], 120)
+    }
+
     /// The same with environment variables.
     #[track_caller]
     pub fn spawn_with(program: &Path, args: &[&str], env: &[(&str, &Path)]) -> Self {
+        Self::spawn_until(program, args, env, 20)
+    }
+
+    #[track_caller]
+    fn spawn_until(program: &Path, args: &[&str], env: &[(&str, &Path)], seconds: u64) -> Self {
         let mut command = Command::new(program);
         command
             .args(args)
@@ -30,7 +41,9 @@ impl Target {
             command.env(name, value);
         }
         let mut running = Running::spawn(&mut command);
-        running.stdout_line(deadline(20), "ready", |line| line.starts_with("ready "));
+        running.stdout_line(deadline(seconds), "ready", |line| {
+            line.starts_with("ready ")
+        });
         Self { running }
     }
 

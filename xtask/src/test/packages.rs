@@ -16,6 +16,8 @@ pub const TESTS: &[&str] = &[
     "redis-tools",
     "python3",
     "golang-go",
+    "nodejs",
+    "openjdk-17-jdk-headless",
     "chromium",
     "chromium-driver",
     "tmux",
