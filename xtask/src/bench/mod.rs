@@ -2,6 +2,7 @@
 //! budgets that memtrace promises to keep.
 mod attach;
 mod child;
+mod faults;
 mod machine;
 mod memory;
 mod pairs;
@@ -49,6 +50,8 @@ enum Part {
     Attach,
     /// Memory of the kernel's tables and of the collector, and what a resting target costs
     Memory,
+    /// Page faults of programs that leak: what has a stack, and what it costs
+    Faults,
 }
 
 /// What the measurements need.
@@ -72,12 +75,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bench = prepare(workspace, options)?;
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut tables = Vec::new();
-    let parts: [(Part, Measure); 5] = [
+    let parts: [(Part, Measure); 6] = [
         (Part::Pairs, pairs::measure),
         (Part::Programs, programs::measure),
         (Part::Redis, redis::measure),
         (Part::Attach, attach::measure),
         (Part::Memory, memory::measure),
+        (Part::Faults, faults::measure),
     ];
     for (part, measure) in parts {
         if wanted(part) {
@@ -108,6 +112,8 @@ fn prepare(workspace: &Workspace, options: &Options) -> Result<Bench> {
             "valgrind",
             "redis-server",
             "redis-tools",
+            "python3",
+            "nodejs",
         ],
         "the bench's program and what memtrace is compared with",
     )?;

@@ -67,6 +67,15 @@ impl Redis {
         command
     }
 
+    /// SET commands, nearly each on a key of its own: the server grows.
+    pub fn new_keys(&self, requests: u32) -> Command {
+        let mut command = self.client("redis-benchmark");
+        command
+            .args(["-t", "set", "-r", "1000000000", "-d", "64", "--csv"])
+            .args(["-n", &requests.to_string()]);
+        command
+    }
+
     /// Requests a second by the clock, and the server's CPU time a request in microseconds.
     fn serve(&self) -> Result<(f64, f64)> {
         let before = cpu_ns(self.pid())?;

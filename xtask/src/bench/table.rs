@@ -8,7 +8,7 @@ use crate::shell::create_dir;
 
 /// A promise, and what was measured.
 pub struct Budget {
-    what: &'static str,
+    what: String,
     measured: f64,
     limit: f64,
     unit: &'static str,
@@ -17,7 +17,23 @@ pub struct Budget {
 impl Budget {
     pub fn at_most(what: &'static str, measured: f64, limit: f64, unit: &'static str) -> Self {
         Self {
-            what,
+            what: what.to_owned(),
+            measured,
+            limit,
+            unit,
+        }
+    }
+
+    /// The same of one of several subjects.
+    pub fn of(
+        subject: &'static str,
+        what: &'static str,
+        measured: f64,
+        limit: f64,
+        unit: &'static str,
+    ) -> Self {
+        Self {
+            what: format!("{subject}, {what}"),
             measured,
             limit,
             unit,
