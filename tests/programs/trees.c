@@ -1,6 +1,7 @@
 /* Process trees with a known truth for each process.
- * usage: trees tree|prefork|exec|spawn|storm|name|quiet ...
+ * usage: trees tree|maps|prefork|exec|spawn|storm|name|quiet ...
  *   tree              parent → child → grandchild; each leaks its own, frees inherited blocks
+ *   maps              parent and child map and touch memory, the child unmaps what it inherited
  *   prefork W G N     W workers at a time, G generations, each leaks N blocks of 100 bytes and 10 of 1000, and ends
  *   exec PATH         a child leaks, then becomes `PATH quiet 7`, which leaks 7 blocks
  *   spawn PATH N      N children, one after another, by posix_spawn: `PATH quiet 3`
@@ -12,6 +13,7 @@
 
 #include <errno.h>
 #include <spawn.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -25,6 +27,29 @@ TRUTH_MALLOC_SITE(worker_cache)
 TRUTH_MALLOC_SITE(quiet_leak)
 
 static void *inherited[100];
+
+#define PAGE 4096UL
+
+/* Touched pages: mapped and resident are the same bytes. */
+#define MAPPING_SITE(name)                                                                         \
+    TRUTH_SITE(name);                                                                              \
+    SITE char *name(size_t pages) {                                                                \
+        char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); \
+        if (p == MAP_FAILED)                                                                       \
+            abort();                                                                               \
+        for (size_t i = 0; i < pages; i++)                                                         \
+            p[i * PAGE] = 1;                                                                       \
+        truth_took(&site_##name, pages * PAGE);                                                    \
+        return p;                                                                                  \
+    }
+MAPPING_SITE(root_map)
+MAPPING_SITE(child_map)
+
+/* Address space only. */
+SITE void reserve_map(size_t pages) {
+    if (mmap(NULL, pages * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        abort();
+}
 
 static int await(pid_t child) {
     int status;
@@ -75,6 +100,34 @@ static void do_tree(void) {
     }
     truth_end();
     if (write(hold[1], "go", 2) != 2 || await(child) != 0)
+        abort();
+}
+
+/* The child unmaps what it inherited, which takes nothing from its parent. */
+static void do_maps(void) {
+    char *inherited_map = root_map(64);
+    int hold[2];
+    if (pipe(hold))
+        abort();
+    pid_t child = fork();
+    if (child == 0) {
+        truth_reset();
+        munmap(inherited_map, 64 * PAGE);
+        reserve_map(1000);
+        child_map(48);
+        char *some = child_map(32);
+        munmap(some + 16 * PAGE, 16 * PAGE);
+        truth_gave(&site_child_map, 16 * PAGE);
+        truth_print();
+        char c;
+        if (read(hold[0], &c, 1) < 0)
+            _exit(1);
+        _exit(0);
+    }
+    munmap(inherited_map, 24 * PAGE);
+    truth_gave(&site_root_map, 24 * PAGE);
+    truth_end();
+    if (write(hold[1], "g", 1) != 1 || await(child) != 0)
         abort();
 }
 
@@ -171,6 +224,8 @@ int main(int argc, char **argv) {
     truth_ready();
     if (strcmp(mode, "tree") == 0) {
         do_tree();
+    } else if (strcmp(mode, "maps") == 0) {
+        do_maps();
     } else if (strcmp(mode, "prefork") == 0) {
         do_prefork(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
     } else if (strcmp(mode, "exec") == 0) {

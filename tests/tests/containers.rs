@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use memtrace_tests::{
-    Cgroup, Containerd, Program, Running, Target, Tracer, deadline, memtrace, require_kernel,
+    Cgroup, Containerd, Program, Running, Target, Tracer, Truth, deadline, memtrace, require_kernel,
 };
 use serde_json::{Value, json};
 
@@ -35,9 +35,18 @@ impl Runc {
         std::fs::create_dir_all(root.join("proc")).unwrap();
         let program = Program::c("oom").fully_static().build();
         std::fs::copy(program, root.join("oom")).unwrap();
-        let args: Vec<_> = std::iter::once("/oom")
-            .chain(args.iter().copied())
-            .collect();
+        let args = [&["/oom"][..], args].concat();
+        Self::run_in(folder, &root, (name, cgroup, limit), &args)
+    }
+
+    /// `args` in a root file system that is there.
+    #[track_caller]
+    fn run_in(
+        folder: tempfile::TempDir,
+        root: &Path,
+        (name, cgroup, limit): (&str, &str, u64),
+        args: &[&str],
+    ) -> Self {
         let namespaces = ["pid", "mount", "ipc", "uts"].map(|kind| json!({"type": kind}));
         let config = json!({
             "ociVersion": "1.0.2",
@@ -45,7 +54,7 @@ impl Runc {
                 "terminal": false, "user": {"uid": 0, "gid": 0}, "cwd": "/",
                 "args": args, "env": ["PATH=/"], "noNewPrivileges": true,
             },
-            "root": {"path": "rootfs", "readonly": true},
+            "root": {"path": root, "readonly": true},
             "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
             "linux": {
                 "cgroupsPath": cgroup,
@@ -93,6 +102,61 @@ impl Drop for Runc {
             .command()
             .args(["delete", "--force", &self.name])
             .output();
+    }
+}
+
+/// The same files for several containers, as an image's layer is: an overlay for each.
+struct Layers {
+    folder: tempfile::TempDir,
+    mounted: Vec<PathBuf>,
+}
+
+impl Layers {
+    /// A lower layer with these files, by the names they get.
+    #[track_caller]
+    fn new(files: &[(&Path, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lower = folder.path().join("lower");
+        std::fs::create_dir_all(lower.join("proc")).unwrap();
+        for (from, name) in files {
+            let to = lower.join(name);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(from, to).unwrap();
+        }
+        Self {
+            folder,
+            mounted: Vec::new(),
+        }
+    }
+
+    /// A root file system of its own on top.
+    #[track_caller]
+    fn root(&mut self, name: &str) -> PathBuf {
+        let at = |part: &str| self.folder.path().join(format!("{name}-{part}"));
+        let [upper, work, root] = ["upper", "work", "root"].map(at);
+        for directory in [&upper, &work, &root] {
+            std::fs::create_dir(directory).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            self.folder.path().join("lower").display(),
+            upper.display(),
+            work.display()
+        );
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "overlay", "overlay", "-o", &options]);
+        let output = mount.arg(&root).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        self.mounted.push(root.clone());
+        root
+    }
+}
+
+impl Drop for Layers {
+    fn drop(&mut self) {
+        for root in &self.mounted {
+            let _ = Command::new("umount").arg("--lazy").arg(root).output();
+        }
     }
 }
 
@@ -186,6 +250,96 @@ fn runc_pod_is_killed() {
         "{suspects:#?}"
     );
     drop(leaky);
+}
+
+/// Two containers with one image: the C library that both have mapped is one file with one probe, yet each
+/// call is counted once, and in the container that made it.
+#[test]
+fn containers_that_share_a_layer() {
+    require_kernel!();
+    let parent = format!("/memtrace-test-{}/docker", std::process::id());
+    let ids = [id("eeeeeeee"), id("ffffffff")];
+    let _swept = ids.each_ref().map(|id| Swept(format!("{parent}/{id}")));
+    let program = Program::c("trees").build();
+    let libc = mapped("libc.so.6");
+    let loader = interpreter(&program);
+    let mut layers = Layers::new(&[
+        (&program, "trees"),
+        (&libc, libc.strip_prefix("/").unwrap().to_str().unwrap()),
+        (&loader, loader.strip_prefix("/").unwrap().to_str().unwrap()),
+    ]);
+    let mut run = |at: usize, blocks: &str| {
+        let root = layers.root(blocks);
+        let folder = tempfile::tempdir().unwrap();
+        let (name, cgroup) = (format!("shared-{at}"), format!("{parent}/{}", ids[at]));
+        let args = ["/trees", "prefork", "2", "3", blocks];
+        Runc::run_in(folder, &root, (&name, &cgroup, 64 * MIB), &args)
+    };
+    let mut containers = [run(0, "10"), run(1, "20")];
+    let options = [
+        "--format",
+        "json",
+        "--top",
+        "all",
+        "--group-by",
+        "container",
+    ];
+    let mut tracer = Tracer::start(&mut memtrace(
+        &[&["--cgroup", &parent], &options[..]].concat(),
+    ));
+    tracer.wait_attached();
+    for container in &mut containers {
+        container.go();
+    }
+    let truths = containers.each_mut().map(|container| {
+        let running = &mut container.running;
+        let line = running.stdout_line(deadline(60), "truth", |line| line.starts_with('{'));
+        Truth::parse(&line)
+    });
+    let report = tracer.finish();
+    assert!(report.losses.is_empty(), "{:?}", report.losses);
+    assert_eq!(report.groups.len(), 2, "{:?}", report.groups);
+    for (id, truth) in ids.iter().zip(truths) {
+        let group = report
+            .groups
+            .iter()
+            .find(|one| one.name.as_ref() == Some(id));
+        let group = group.unwrap();
+        let sites = ["root_leak", "worker_leak", "worker_cache"].map(|name| truth.site(name));
+        let allocated: i64 = sites.iter().map(|site| site.allocated_objects).sum();
+        let (bytes, objects) = truth.outstanding();
+        let got = [
+            group.outstanding_bytes,
+            group.outstanding_objects,
+            group.allocated_objects,
+        ];
+        let expected = [bytes, objects, allocated].map(i64::cast_unsigned);
+        assert_eq!(got, expected, "{id}");
+    }
+}
+
+/// Where this test has a library from.
+#[track_caller]
+fn mapped(name: &str) -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut paths = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5));
+    let path = paths.find(|path| path.ends_with(&format!("/{name}")));
+    PathBuf::from(path.unwrap())
+}
+
+/// The loader that a program asks for.
+#[track_caller]
+fn interpreter(program: &Path) -> PathBuf {
+    let output = Command::new("readelf")
+        .arg("-lW")
+        .arg(program)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, rest) = text.split_once("program interpreter: ").unwrap();
+    PathBuf::from(rest.split(']').next().unwrap())
 }
 
 /// Two pods by containerd's own Kubernetes interface: the one that leaks is killed, and the incident has

@@ -185,6 +185,75 @@ fn short_lives_are_counted() {
     target.assert_unharmed();
 }
 
+/// Nine thousand processes that began and ended while memtrace slept are caught up with: none of them is
+/// dropped, though there are more than are kept at once.
+#[test]
+fn a_storm_while_asleep() {
+    require_kernel!();
+    let mut target = Target::spawn(&trees(), &["storm", "9000"]);
+    let mut tracer = follow(target.pid());
+    tracer.signal(libc::SIGSTOP);
+    target.go();
+    let truth = target.truth();
+    tracer.signal(libc::SIGCONT);
+    let report = tracer.finish();
+    assert_no_losses(&report);
+    assert_eq!(
+        under(&report, "worker_leak"),
+        truth_of(&truth, "worker_leak")
+    );
+    let ended = report.processes.iter().filter(|p| p.state == "exited");
+    assert_eq!(ended.map(|p| p.processes).sum::<u64>(), 9000);
+    assert!(
+        report.processes.len() < 100,
+        "{} rows",
+        report.processes.len()
+    );
+    target.assert_unharmed();
+}
+
+/// Mappings and resident pages of a parent and its child are each one's own, to the byte; an inherited
+/// mapping that the child unmaps takes nothing from its parent (R13). The sums of programs are those of
+/// the processes: no reservations, and no page twice.
+#[test]
+fn mappings_of_a_tree() {
+    require_kernel!();
+    let mut target = Target::spawn(&trees(), &["maps"]);
+    let root = target.pid();
+    let pages = cfg!(target_arch = "x86_64");
+    let probes = if pages {
+        "heap,region,fault"
+    } else {
+        "heap,region"
+    };
+    let options = ["--follow", "--probe", probes, "--group-by", "process"];
+    let mut tracer = Tracer::attach_with(root, &options);
+    target.go();
+    let truths: Vec<Truth> = (0..2).map(|_| target.truth_of_child_or_self()).collect();
+    let mut report = tracer.finish();
+    // A fault in the stack's uppermost page has nothing above it to be told by.
+    report.losses.remove("stack_reads_failed");
+    assert_no_losses(&report);
+    for truth in &truths {
+        for site in ["root_map", "child_map"] {
+            let expected = truth_of(truth, site).0;
+            for probe in ["region", "fault"].iter().take(1 + usize::from(pages)) {
+                let found = report.bytes_by_function(truth.pid, probe, &[site]);
+                let found = found.get(site).copied().unwrap_or(0);
+                assert_eq!(found, expected, "{site} of {} by {probe}", truth.pid);
+            }
+        }
+    }
+    let child = truths.iter().find(|truth| truth.pid != root).unwrap();
+    let reserved = report.bytes_by_function(child.pid, "region", &["reserve_map"]);
+    assert_eq!(reserved["reserve_map"], 1000 * 4096);
+    let sum = |bytes: &mut dyn Iterator<Item = u64>| bytes.sum::<u64>();
+    let of_processes = sum(&mut report.processes.iter().map(|p| p.outstanding_bytes));
+    let of_groups = sum(&mut report.groups.iter().map(|g| g.outstanding_bytes));
+    assert_eq!(of_groups, of_processes, "{:?}", report.groups);
+    target.assert_unharmed();
+}
+
 /// A child that execs keeps what it held before, and is traced as the new program from its first
 /// allocation (R15).
 #[test]

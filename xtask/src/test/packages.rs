@@ -15,6 +15,7 @@ pub const TESTS: &[&str] = &[
     "redis-server",
     "redis-tools",
     "python3",
+    "gunicorn",
     "golang-go",
     "nodejs",
     "openjdk-17-jdk-headless",
