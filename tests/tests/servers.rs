@@ -1,5 +1,4 @@
 //! Real pre-fork servers, whose workers leak and are replaced.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
