@@ -27,6 +27,8 @@ pub enum EventKind {
     Candidate = 11,
     /// [`OomEvent`]: the kernel chose a process to kill.
     Oom = 16,
+    /// [`CallEvent`]: one call, on its own; only where each one is wanted.
+    Call = 20,
 }
 
 /// Head of every record.
@@ -183,6 +185,50 @@ pub struct MappingEvent {
     pub text_slot: u32,
 }
 
+/// What of each call is sent: nothing, as long as calls are folded into tables.
+pub const NO_CALLS: u64 = 0;
+/// Each call, without its call path.
+pub const EACH_CALL: u64 = 1;
+/// Each call with its call path.
+pub const EACH_CALL_WITH_PATH: u64 = 2;
+
+/// Added to what [`CallEvent::what`] says of a process's life.
+pub const LIFE: u32 = 200;
+/// A process was forked; the child's id is the first value, the flags of clone the second.
+pub const LIFE_FORK: u32 = LIFE + 1;
+/// A program began.
+pub const LIFE_EXEC: u32 = LIFE + 2;
+/// The last thread ended.
+pub const LIFE_EXIT: u32 = LIFE + 3;
+
+/// The old block is known: its size and birth are given.
+pub const OLD_KNOWN: u32 = 2;
+
+/// One call that has returned (a free: that begins), or what became of a process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallEvent {
+    /// Common head; the time is that of the return.
+    pub header: EventHeader,
+    /// A [`crate::Function`], a [`RegionCall`] above [`OTHER_PROBES`], or `LIFE_*`.
+    pub what: u32,
+    /// [`IN_ALLOCATOR`], [`OLD_KNOWN`].
+    pub flags: u32,
+    /// Records of this kind that found no room before this one, since the start.
+    pub lost: u64,
+    /// The thread's name.
+    pub comm: [u8; 16],
+    /// Fingerprint of the call path; 0 when it was not asked for.
+    pub context: u64,
+    /// Where the probed function was entered; 0 for others.
+    pub ip: u64,
+    /// Allocators: the block, 0 when the call failed. System calls: what they returned.
+    pub result: u64,
+    /// Allocators: requested bytes, the old block (of realloc and free), its requested bytes, its
+    /// birth in monotonic nanoseconds. System calls: the first five arguments.
+    pub values: [u64; 5],
+}
+
 /// Bytes of the `oom:mark_victim` record that are passed on; the longest known one has 88.
 pub const OOM_RECORD_BYTES: usize = 160;
 
@@ -209,6 +255,7 @@ const _: () = assert!(size_of::<FaultEvent>() == 56);
 const _: () = assert!(size_of::<LifecycleEvent>() == 48);
 const _: () = assert!(size_of::<MappingEvent>() == 40);
 const _: () = assert!(size_of::<OomEvent>() == 48 + OOM_RECORD_BYTES);
+const _: () = assert!(size_of::<CallEvent>() == 128);
 
 /// Offset of `pid` in the `task:task_newtask` record.
 pub const NEWTASK_PID_OFFSET: usize = 8;

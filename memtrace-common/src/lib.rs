@@ -13,8 +13,8 @@ pub mod weight;
 
 pub use counters::{COUNTERS, Counter};
 pub use events::{
-    ContextHeader, EventHeader, EventKind, FaultEvent, LifecycleEvent, MappingEvent, OomEvent,
-    RegionCall, RegionEvent,
+    CallEvent, ContextHeader, EventHeader, EventKind, FaultEvent, LifecycleEvent, MappingEvent,
+    OomEvent, RegionCall, RegionEvent,
 };
 pub use heap::{
     Context, ContextKey, Function, LiveKey, LiveValue, NO_SLOT, Sampling, Selection, Settings,

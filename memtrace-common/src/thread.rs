@@ -35,6 +35,8 @@ pub struct Call {
     pub inner_size: u64,
     /// Where it returns to, before a return probe puts its trampoline there (R26); 0 when unknown.
     pub return_to: u64,
+    /// Where it was entered; only set where each call is sent.
+    pub ip: u64,
     /// A [`crate::Function`].
     pub function: u32,
     /// [`RECORD`], [`TAKEN`], and the sampling epoch above [`EPOCH_SHIFT`].
@@ -91,6 +93,6 @@ pub struct Thread {
     pub window: [u64; WINDOW_WORDS],
 }
 
-const _: () = assert!(size_of::<Call>() == 96);
+const _: () = assert!(size_of::<Call>() == 104);
 
-const _: () = assert!(size_of::<Thread>() == 40 + 64 + 96 * MAX_CALLS + FINGERPRINT_BYTES);
+const _: () = assert!(size_of::<Thread>() == 40 + 64 + 104 * MAX_CALLS + FINGERPRINT_BYTES);

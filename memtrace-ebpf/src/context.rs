@@ -32,6 +32,8 @@ use crate::{
 
 /// Index of the program that goes on where a plain hit ends.
 pub const DEEP: u32 = 0;
+/// Index of the program that a free ends in when it is sent with its path.
+pub const FREE_PATH: u32 = 1;
 
 const PAGE: u64 = 4096;
 const TEXT_SLOT_BITS: u32 = TEXT_SLOTS.trailing_zeros();

@@ -5,14 +5,16 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use memtrace_common::{
-    Counter, Function, MAX_CALLS,
+    Counter, Function, HEAP_FINGERPRINT, LiveValue, MAX_CALLS,
+    events::{EACH_CALL, EACH_CALL_WITH_PATH, NO_CALLS, OLD_KNOWN},
     thread::{Call, EPOCH_SHIFT, RECORD, TAKEN, Thread},
 };
 
 use crate::{
-    account, context,
-    maps::count,
-    registers::{RETURN_POPS, Registers, argument, registers, return_address, untagged},
+    account, calls,
+    context::{self, FREE_PATH},
+    maps::{CONTINUE, count},
+    registers::{Place, RETURN_POPS, Registers, argument, registers, return_address, untagged},
     sampling, settings,
     thread::{self, Vanished, drop_vanished, is_trampoline},
 };
@@ -62,6 +64,7 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     let Some(thread) = thread::current() else {
         return;
     };
+    let calls = calls::wanted();
     thread.hits.entries += 1;
     let sp = registers(ctx).sp();
     let returns_to = if thread.depth > 0 || settings().regions != 0 {
@@ -92,6 +95,9 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     call.old_address = 0;
     call.inner_address = 0;
     call.return_to = returns_to;
+    if calls != NO_CALLS {
+        call.ip = registers(ctx).ip();
+    }
     if matches!(function, Function::PosixMemalign) {
         call.out_pointer = argument(ctx, 0);
     }
@@ -109,7 +115,11 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     }
     if let Some(epoch) = sampling::decide(thread, size) {
         call.flags |= RECORD | epoch << EPOCH_SHIFT;
-        context::fingerprint(ctx, thread, call, function);
+        if calls == EACH_CALL {
+            call.context = 0;
+        } else {
+            context::fingerprint(ctx, thread, call, function);
+        }
     }
 }
 
@@ -215,6 +225,9 @@ fn end_call(thread: &mut Thread, sp: u64, value: u64) -> bool {
         0 => failed(thread.space, call),
         address => succeeded(thread, call, address),
     }
+    if calls::wanted() != NO_CALLS && thread.depth == 0 && call.flags & (RECORD | TAKEN) != 0 {
+        calls::returned(thread.space, call, address);
+    }
     true
 }
 
@@ -300,16 +313,78 @@ pub fn free(ctx: &ProbeContext, n: usize) {
     let Some(thread) = thread::current() else {
         return;
     };
+    let calls = calls::wanted();
     thread.hits.frees += 1;
     if thread.depth > 0 && freed_in_flight(ctx, thread, address) {
         return;
     }
+    let last_freed = thread.last_freed;
+    thread.last_freed = address;
+    let what = [Function::Free0 as u32 + n as u32, calls as u32];
     if let Some(value) = account::take(thread.space, address) {
         account::freed(thread.space, &value);
-    } else if thread.last_freed != address {
+        if calls != NO_CALLS {
+            tell_free(ctx, thread, what, address, &value);
+        }
+    } else if last_freed != address {
         thread.hits.unmatched += 1;
+        if calls != NO_CALLS && !is_filtered() {
+            tell_free(ctx, thread, what, address, &LiveValue::default());
+        }
     }
-    thread.last_freed = address;
+}
+
+/// Sends a free on its own; with its path in [`free_path`], from where this does not return.
+#[inline(always)]
+fn tell_free(
+    ctx: &ProbeContext,
+    thread: &mut Thread,
+    [function, calls]: [u32; 2],
+    address: u64,
+    old: &LiveValue,
+) {
+    let ip = registers(ctx).ip();
+    // No block was born at the beginning of time.
+    let flags = if old.born_ns == 0 { 0 } else { OLD_KNOWN };
+    if calls == EACH_CALL_WITH_PATH as u32 && thread.depth < MAX_CALLS as u32 {
+        // SAFETY: a pointer into this thread's own state, to a call that is not in flight.
+        let free = unsafe { &mut *thread::call_at(thread, thread.depth) };
+        free.ip = ip;
+        free.old_address = address;
+        free.old = *old;
+        free.function = function;
+        free.flags = flags;
+        // SAFETY: the array's entry is a program of the same type, put there before the attach.
+        unsafe { CONTINUE.tail_call(ctx, FREE_PATH) };
+    }
+    calls::freed(thread.space, [function, flags], [0, ip, address], old);
+}
+
+/// The tail of a free that is sent with its path.
+#[inline(always)]
+pub fn free_path(ctx: &ProbeContext) {
+    let tid = aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32;
+    let Some(thread) = thread::known(tid) else {
+        return;
+    };
+    let place = Place::of(registers(ctx));
+    let function = Function::Free0 as u32;
+    let path = context::of_place(thread, &place, place.sp, function, HEAP_FINGERPRINT);
+    // SAFETY: a pointer into this thread's own state.
+    let free = unsafe { &*thread::call_at(thread, thread.depth) };
+    let what = [free.function, free.flags];
+    calls::freed(
+        thread.space,
+        what,
+        [path, free.ip, free.old_address],
+        &free.old,
+    );
+}
+
+/// Whether blocks of some sizes are not recorded: a free of an unknown one may be of those.
+#[inline(always)]
+fn is_filtered() -> bool {
+    settings().min_size != 0 || settings().max_size != u64::MAX
 }
 
 /// A free inside an allocation call of a block that this call holds: realloc's old one, or one

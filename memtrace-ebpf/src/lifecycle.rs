@@ -10,13 +10,14 @@ use aya_ebpf::{
 use memtrace_common::{
     Counter, EventHeader, EventKind, LifecycleEvent, MappingEvent, NO_SLOT, Target,
     events::{
-        CGROUP_ATTACH_PID_OFFSET, EXEC_OLD_PID_OFFSET, MMAP_PROT_OFFSET, NEWTASK_FLAGS_OFFSET,
-        NEWTASK_PID_OFFSET,
+        CGROUP_ATTACH_PID_OFFSET, EXEC_OLD_PID_OFFSET, LIFE_EXEC, LIFE_EXIT, LIFE_FORK,
+        MMAP_PROT_OFFSET, NEWTASK_FLAGS_OFFSET, NEWTASK_PID_OFFSET, NO_CALLS,
     },
     heap::{FOLLOW_ALL, FOLLOW_EXEC, FOLLOW_FORK, WATCH_EXEC},
 };
 
 use crate::{
+    calls,
     context::slot_of,
     maps::{EVENTS, TARGETS, TEXT_GENERATION, THREADS, add, count},
     selection,
@@ -79,6 +80,9 @@ pub fn newtask(ctx: &TracePointContext) {
         return;
     };
     let child: u32 = field(ctx, NEWTASK_PID_OFFSET);
+    if calls::wanted() != NO_CALLS {
+        calls::life(LIFE_FORK, parent.space, [u64::from(child), flags]);
+    }
     if flags & CLONE_VM != 0 {
         let borrowing = Target {
             borrowed: 1,
@@ -140,6 +144,12 @@ pub fn exec(ctx: &TracePointContext) {
     end_thread(id as u32);
     end_thread(field(ctx, EXEC_OLD_PID_OFFSET));
     let old = target(tgid);
+    if calls::wanted() != NO_CALLS {
+        let space = old.as_ref().map_or(0, |old| old.space);
+        if space != 0 || (selection().modes != 0 && stays(false)) {
+            calls::life(LIFE_EXEC, space, [0; 2]);
+        }
+    }
     if selection().modes == 0 {
         if let Some(old) = old {
             exec_of_one(id, tgid, &old);
@@ -283,6 +293,9 @@ pub fn exit() {
     if target.borrowed != 0 {
         if tgid == tid {
             let _ = TARGETS.remove(tgid);
+            if calls::wanted() != NO_CALLS {
+                calls::life(LIFE_EXIT, target.space, [0; 2]);
+            }
         }
         return;
     }
@@ -317,6 +330,9 @@ fn thread_ended(id: u64, tgid: u32, space: u64) {
         return;
     }
     let _ = TARGETS.remove(tgid);
+    if calls::wanted() != NO_CALLS {
+        calls::life(LIFE_EXIT, space, [0; 2]);
+    }
     send(&LifecycleEvent {
         header: header(EventKind::Ended, id, space),
         other_space: 0,

@@ -8,6 +8,7 @@
 #![feature(asm_experimental_arch)]
 
 mod account;
+mod calls;
 mod context;
 mod fault;
 mod heap;
@@ -42,6 +43,10 @@ static SELECTION: Selection = Selection {
     modes: 0,
     comm: [0; 2],
 };
+
+/// As above: [`memtrace_common::events::NO_CALLS`] and its like.
+#[unsafe(no_mangle)]
+static CALLS: u64 = 0;
 
 /// As [`settings`].
 #[inline(always)]
@@ -117,6 +122,12 @@ fn leave_at_return(ctx: ProbeContext) -> u32 {
 #[uprobe]
 fn deep(ctx: ProbeContext) -> u32 {
     context::deep(&ctx);
+    0
+}
+
+#[uprobe]
+fn free_path(ctx: ProbeContext) -> u32 {
+    heap::free_path(&ctx);
     0
 }
 

@@ -73,9 +73,14 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(MAX_COUNTE
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// The programs that heap entries continue in, see [`crate::context::DEEP`].
+/// Calls that found no room in the ring buffer, single entry: each record says how many were lost
+/// before it, which a counter of each processor's own could not.
 #[map]
-pub static CONTINUE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+pub static CALLS_LOST: Array<u64> = Array::with_max_entries(1, 0);
+
+/// The programs that heap entries and frees continue in, see [`crate::context::DEEP`].
+#[map]
+pub static CONTINUE: ProgramArray = ProgramArray::with_max_entries(2, 0);
 
 /// Adds to a counter. Atomic: newer kernels can preempt a program between load and store.
 #[inline(always)]

@@ -6,12 +6,12 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     Counter, EventHeader, EventKind, REGION_FINGERPRINT, RegionCall, RegionEvent,
-    events::{IN_ALLOCATOR, OTHER_PROBES},
+    events::{IN_ALLOCATOR, NO_CALLS, OTHER_PROBES},
     thread::Thread,
 };
 
 use crate::{
-    context,
+    calls, context,
     maps::{EVENTS, count},
     registers::{Place, system_call_arguments},
     settings,
@@ -91,7 +91,8 @@ pub fn end(call: RegionCall, regs: *const pt_regs, result: u64) {
 fn returned(thread: &mut Thread, call: u32, regs: *const pt_regs, result: u64) {
     thread.system_call = 0;
     count(Counter::RegionHits, 1);
-    if result >= FIRST_ERROR {
+    let each = calls::wanted() != NO_CALLS;
+    if result >= FIRST_ERROR && !each {
         return;
     }
     let arguments = system_call_arguments(regs);
@@ -105,7 +106,7 @@ fn returned(thread: &mut Thread, call: u32, regs: *const pt_regs, result: u64) {
             flags = IN_ALLOCATOR;
         }
     }
-    let wanted = settings().regions != 0 && makes_memory(call, &arguments);
+    let wanted = settings().regions != 0 && (each || makes_memory(call, &arguments));
     let [call, flags, wanted] = forgotten(thread, [call, flags, u32::from(wanted)]);
     let mut fingerprint = 0;
     if wanted != 0 {
@@ -118,6 +119,15 @@ fn returned(thread: &mut Thread, call: u32, regs: *const pt_regs, result: u64) {
             REGION_FINGERPRINT,
         );
         thread.reading = 0;
+    }
+    if each {
+        calls::mapped(
+            thread.space,
+            [call, flags],
+            [fingerprint, result],
+            &arguments,
+        );
+        return;
     }
     let id = bpf_get_current_pid_tgid();
     let event = RegionEvent {

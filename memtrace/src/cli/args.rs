@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::events::EventsArgs;
 use super::help;
 use super::incidents::IncidentsArgs;
 use super::mark::MarkArgs;
@@ -64,6 +65,13 @@ pub enum Command {
     #[command(override_usage = help::TOP_USAGE, after_help = help::TOP_EXAMPLES)]
     #[command(mut_args(help::of_top))]
     Top(Box<TopArgs>),
+    /// Show each allocator call, mapping, fork, exec and exit as a line
+    ///
+    /// OOM kills too. Like strace, without stopping the program. Each line has time, pid (and /tid of a thread), the
+    /// thread's name, and the call with its size, addresses and result. Events that found no room on
+    /// their way are counted, and shown where they are missing.
+    #[command(override_usage = help::EVENTS_USAGE, after_help = help::EVENTS_EXAMPLES)]
+    Events(Box<EventsArgs>),
     /// Read a recording: any moment, any format
     ///
     /// Shows what live reporting showed at that moment. The target, its files and the machine
@@ -106,7 +114,7 @@ pub enum Command {
     #[command(after_help = help::MAN_EXAMPLES)]
     Man {
         /// The page of this command; memtrace's own when left out
-        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "report", "diff", "incidents", "mark", "doctor", "completions", "man"])]
+        #[arg(value_name = "COMMAND", value_parser = ["run", "top", "events", "report", "diff", "incidents", "mark", "doctor", "completions", "man"])]
         command: Option<String>,
     },
 }

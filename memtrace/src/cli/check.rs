@@ -30,6 +30,7 @@ impl Cli {
         match self.command {
             Some(Command::Run(run)) => run.plan(),
             Some(Command::Top(top)) => top.plan(),
+            Some(Command::Events(events)) => events.plan(),
             Some(Command::Report(report)) => report.plan(),
             Some(Command::Diff(diff)) => Ok(diff.plan()),
             Some(Command::Incidents(incidents)) => Ok(incidents.plan()),
@@ -150,7 +151,7 @@ fn timing(
     })
 }
 
-fn sizes(min: Option<u64>, max: Option<u64>) -> Checked<SizeRange> {
+pub(super) fn sizes(min: Option<u64>, max: Option<u64>) -> Checked<SizeRange> {
     match (min, max) {
         (Some(low), Some(high)) if low > high => Err(UsageError::SizesCross {
             min: super::units::show_size(low),
@@ -161,7 +162,7 @@ fn sizes(min: Option<u64>, max: Option<u64>) -> Checked<SizeRange> {
 }
 
 impl AllocatorArgs {
-    fn plan(self) -> Checked<Allocators> {
+    pub(super) fn plan(self) -> Checked<Allocators> {
         if self.object.iter().any(|path| path.as_os_str().is_empty()) {
             return Err(UsageError::Empty("object"));
         }

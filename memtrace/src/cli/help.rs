@@ -14,6 +14,7 @@ pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace [OPTIONS] --comm <NAME>|--cgroup <PATH>|--container <NAME>|--all
        memtrace run [OPTIONS] -- <CMD> [ARGS]...
        memtrace top [OPTIONS] --pid <PID>|--comm <NAME>|...|<FILE>
+       memtrace events [OPTIONS] --pid <PID>
        memtrace report [OPTIONS] <FILE>
        memtrace diff [OPTIONS] <BEFORE> [AFTER]
        memtrace incidents [OPTIONS] <FILE> [N]
@@ -31,6 +32,19 @@ Examples:
   sudo memtrace top --pid 1234 -i 1s --output leak.json
   sudo memtrace top --container web --record leak.memtrace
        memtrace top leak.memtrace --at -10m";
+
+pub(super) const EVENTS_USAGE: &str = "memtrace events [OPTIONS] --pid <PID>
+       memtrace events [OPTIONS] -- <CMD> [ARGS]...";
+
+pub(super) const EVENTS_EXAMPLES: &str = "\
+Examples:
+  sudo memtrace events --pid 1234
+  sudo memtrace events -p 1234 --kind alloc,realloc --min-size 1MiB --stacks
+  sudo memtrace events -p 1234 --kind region,life -d 10s
+  sudo memtrace events --format json -n 100000 --output calls.ndjson -- ls -l
+
+A record for each call is dearer than plain tracing, and --stacks dearer still;
+--kind and --min-size make it less.";
 
 pub(super) const RUN_USAGE: &str = "memtrace run [OPTIONS] -- <CMD> [ARGS]...";
 

@@ -4,6 +4,7 @@
 //! argument that makes no sense. Help, manual pages and completions come from [`args`] alone.
 pub mod args;
 mod check;
+pub mod events;
 pub mod exit;
 mod help;
 pub mod incidents;

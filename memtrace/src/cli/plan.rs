@@ -7,6 +7,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::events::EventsPlan;
 use super::incidents::IncidentsPlan;
 use super::recordings::{DiffPlan, RecordPlan, ReportPlan};
 use super::top::ReplayPlan;
@@ -29,6 +30,8 @@ pub enum Plan {
     Top(Box<TopPlan>),
     /// Watch a recording on the terminal.
     Replay(ReplayPlan),
+    /// Show each call.
+    Events(Box<EventsPlan>),
     /// Read a recording.
     Report(Box<ReportPlan>),
     /// Compare recordings.

@@ -377,6 +377,7 @@ fn helps() {
         ("help_completions", "completions -h"),
         ("help_man", "man -h"),
         ("help_mark", "mark -h"),
+        ("help_events", "events -h"),
         ("help_incidents", "incidents -h"),
     ] {
         let text = help(words);

@@ -2,6 +2,7 @@
 
 mod diff;
 mod doctor;
+mod events;
 mod gate;
 mod incidents;
 mod libraries;
@@ -9,6 +10,7 @@ mod mark;
 mod replay;
 mod report;
 mod root;
+mod sink;
 mod top;
 mod trace;
 
@@ -27,6 +29,7 @@ pub fn run(plan: Plan) -> Exit {
         Plan::Trace(plan) => trace::trace(&plan),
         Plan::Top(plan) => top::top(&plan),
         Plan::Replay(plan) => replay::replay(&plan),
+        Plan::Events(plan) => events::events(&plan),
         Plan::Report(plan) => report::report(&plan),
         Plan::Diff(plan) => diff::compare(&plan),
         Plan::Incidents(plan) => incidents::incidents(&plan),

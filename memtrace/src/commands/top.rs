@@ -150,7 +150,7 @@ impl Live<'_> {
                 Wake::Signal(signal) => self.signalled(signal),
                 Wake::Incident => self.incidents(),
                 Wake::Mark => self.report(false)?,
-                Wake::Bell => self.asked()?,
+                Wake::Bell | Wake::Events { .. } => self.asked()?,
                 Wake::AllEnded => return Ok("all traced processes have ended"),
             }
         }

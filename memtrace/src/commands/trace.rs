@@ -145,7 +145,7 @@ impl Tracing<'_> {
                     self.notices();
                 }
                 Wake::AllEnded => break,
-                Wake::Bell => {}
+                Wake::Bell | Wake::Events { .. } => {}
             }
         }
         self.finish()
@@ -366,7 +366,7 @@ impl Tracing<'_> {
 }
 
 /// Waits for the program's end or a signal to pass on.
-fn wait_for_child(child: &Launched, signals: &mut Signals) -> anyhow::Result<Wake> {
+pub(super) fn wait_for_child(child: &Launched, signals: &mut Signals) -> anyhow::Result<Wake> {
     loop {
         if let Some(signal) = signals.take() {
             return Ok(Wake::Signal(signal));

@@ -9,7 +9,10 @@ use aya::{
 };
 use memtrace_common::{
     COUNTERS, Context, ContextKey, Counter, LiveKey, LiveValue, MAX_SAMPLING_EPOCHS, Sampling,
-    Selection, Settings, Target, TextTable, WIDE_SLOTS, counters::MAX_COUNTERS, heap::FOLLOW_FORK,
+    Selection, Settings, Target, TextTable, WIDE_SLOTS,
+    counters::MAX_COUNTERS,
+    events::{EACH_CALL_WITH_PATH, NO_CALLS},
+    heap::FOLLOW_FORK,
     thread::Thread,
 };
 
@@ -50,6 +53,8 @@ pub struct KernelOptions {
     pub selection: Selection,
     /// The call paths of mapping system calls are wanted.
     pub regions: bool,
+    /// What of each call is sent on its own: `NO_CALLS` and its like of memtrace-common.
+    pub calls: u64,
 }
 
 impl Default for KernelOptions {
@@ -65,6 +70,7 @@ impl Default for KernelOptions {
             max_size: u64::MAX,
             selection: Selection::default(),
             regions: false,
+            calls: NO_CALLS,
         }
     }
 }
@@ -97,6 +103,7 @@ pub struct KernelSide {
     wide: Array<MapData, u32>,
     sampling: Array<MapData, Plain<Sampling>>,
     counters: PerCpuArray<MapData, u64>,
+    calls_lost: Array<MapData, u64>,
     pub(super) slots: HashMap<MapData, u64, u32>,
     pub(super) known: Map,
     rates: Sampling,
@@ -135,6 +142,7 @@ impl KernelSide {
             .verifier_log_level(VerifierLogLevel::STATS)
             .override_global("SETTINGS", settings.as_slice(), true)
             .override_global("SELECTION", selection.as_slice(), true)
+            .override_global("CALLS", &options.calls, true)
             .map_max_entries("SLOTS", options.text_slots)
             .map_max_entries("TARGETS", options.target_entries)
             .map_max_entries("KNOWN", known_entries)
@@ -159,6 +167,8 @@ impl KernelSide {
         let sampling = Array::try_from(take("SAMPLING")?).map_err(ProbeError::map("SAMPLING"))?;
         let counters =
             PerCpuArray::try_from(take("COUNTERS")?).map_err(ProbeError::map("COUNTERS"))?;
+        let calls_lost =
+            Array::try_from(take("CALLS_LOST")?).map_err(ProbeError::map("CALLS_LOST"))?;
         let slots = HashMap::try_from(take("SLOTS")?).map_err(ProbeError::map("SLOTS"))?;
         let known = take("KNOWN")?;
         let mut after_entry =
@@ -168,6 +178,13 @@ impl KernelSide {
         after_entry
             .set(0, deep, 0)
             .map_err(ProbeError::map("CONTINUE"))?;
+        if options.calls == EACH_CALL_WITH_PATH {
+            let free_path = programs::load(&mut ebpf, "free_path")?;
+            let free_path = free_path.fd().map_err(ProbeError::program("free_path"))?;
+            after_entry
+                .set(1, free_path, 0)
+                .map_err(ProbeError::map("CONTINUE"))?;
+        }
         let mut kernel = Self {
             ebpf,
             events: features.joined_probes.then(TraceEvents::open).flatten(),
@@ -180,6 +197,7 @@ impl KernelSide {
             wide,
             sampling,
             counters,
+            calls_lost,
             slots,
             known,
             rates: *EXACT,
@@ -423,6 +441,13 @@ impl KernelSide {
             }
         }
         Ok(Counters(sums))
+    }
+
+    /// Calls that were to be sent on their own and found no room in the ring buffer.
+    pub fn calls_lost(&self) -> Result<u64, ProbeError> {
+        self.calls_lost
+            .get(&0, 0)
+            .map_err(ProbeError::map("CALLS_LOST"))
     }
 
     /// Sets all counters to zero.

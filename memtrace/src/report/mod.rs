@@ -10,6 +10,7 @@ pub mod csv;
 pub mod culprit;
 pub mod diff;
 pub mod doctor;
+pub mod event;
 pub mod explain;
 pub mod flamegraph;
 pub mod folded;

@@ -74,6 +74,7 @@ impl Session {
     }
 
     fn attach_analysis(&mut self, tgid: Tgid, analysis: &Analysis) -> Result<(), SessionError> {
+        self.learn_functions(analysis);
         if self.detached || !self.options.probes.heap {
             return Ok(());
         }

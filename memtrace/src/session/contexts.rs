@@ -88,6 +88,12 @@ impl Contexts {
         self.unknown
     }
 
+    /// The stack of a context, if its copy has arrived.
+    #[must_use]
+    pub fn known(&self, space: SpaceId, fingerprint: Fingerprint) -> Option<StackId> {
+        self.stacks.get(&(space, fingerprint)).copied()
+    }
+
     /// Notes that a context's stack is deeper than any window that is compared: another path that
     /// differs only there would not be noticed.
     pub fn mark_deep(&mut self, space: SpaceId, fingerprint: Fingerprint) {

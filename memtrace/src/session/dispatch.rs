@@ -1,6 +1,6 @@
 //! What the kernel sends, handed to the parts that keep it.
 
-use memtrace_common::{OomEvent, WIDE_BYTES};
+use memtrace_common::{CallEvent, OomEvent, WIDE_BYTES};
 
 use super::{
     Session, SessionError,
@@ -44,6 +44,7 @@ impl Life {
             | Event::Mapping { .. }
             | Event::Region(_)
             | Event::Fault(_)
+            | Event::Call(_)
             | Event::Oom(_) => None,
         }
     }
@@ -56,13 +57,18 @@ struct Left {
     late: Vec<Late>,
     advices: Vec<Advice>,
     kills: Vec<OomEvent>,
+    calls: Vec<CallEvent>,
 }
 
 impl Session {
     /// Handles what is in the ring buffer; true when there may be more.
     pub(super) fn handle_events(&mut self) -> Result<bool, SessionError> {
+        if self.calls_wait_to_be_taken() {
+            return Ok(false);
+        }
         let mut left = Left::default();
         let more = self.drain(&mut left);
+        self.take_calls(left.calls);
         for kill in left.kills {
             self.oom_kill(&kill);
         }
@@ -70,6 +76,7 @@ impl Session {
             self.live(life)?;
         }
         left.advices.extend(self.unwind_late(left.late)?);
+        self.tie_calls(true);
         for advice in left.advices {
             if let Advice::SetWide(fingerprint, mode) = advice {
                 self.kernel.set_wide(fingerprint, mode)?;
@@ -114,6 +121,7 @@ impl Session {
             }
             Event::Fault(event) => faults.take(&event),
             Event::Oom(kill) => left.kills.push(*kill),
+            Event::Call(call) => left.calls.push(call),
             event => {
                 if let Event::Fork {
                     space,

@@ -525,6 +525,7 @@ impl Session {
             wanted.extend(self.faults.ledger().stack_ids());
             wanted.extend(self.contexts.stack_ids());
             self.stacks.retain(|id| wanted.contains(&id));
+            self.forget_call_paths();
         }
     }
 

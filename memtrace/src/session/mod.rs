@@ -7,6 +7,7 @@
 
 mod anchor;
 mod attach;
+mod calls;
 mod collect;
 mod contexts;
 mod dispatch;
@@ -174,6 +175,8 @@ pub struct Session {
     regions: regions::Accounts,
     faults: faults::Accounts,
     reconciled: reconcile::Reconciled,
+    /// Calls one by one, where they are asked for.
+    calls: Option<calls::Calls>,
     traced: Vec<Traced>,
     ended: Vec<Ended>,
     started: Instant,
@@ -283,6 +286,7 @@ impl Session {
             regions: regions::Accounts::default(),
             faults: faults::Accounts::default(),
             reconciled: reconcile::Reconciled::default(),
+            calls: None,
             traced: Vec::new(),
             ended: Vec::new(),
             started: Instant::now(),
@@ -306,6 +310,7 @@ impl Session {
         session.attach_memory()?;
         // What the calibration sent.
         session.stream.drain(usize::MAX, |_| {});
+        session.begin_calls()?;
         Ok(session)
     }
 

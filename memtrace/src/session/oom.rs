@@ -192,7 +192,7 @@ impl Session {
                 container: Identity::of_process(&self.proc, trigger),
             },
         };
-        if self.is_ours(&kill) {
+        if self.is_ours(&kill) && !self.tell_kill(event.header.time_ns, &kill) {
             self.oom.add(kill);
         }
     }

@@ -423,6 +423,7 @@ impl Session {
             let (tgid, space) = (traced.tgid, traced.image.space);
             // What it sent before its end is still in the ring buffer.
             self.catch_up_with_events()?;
+            self.tell_exit(tgid, space);
             if self.follow.shared {
                 // The kernel side may have made a target of the next one with this pid.
                 self.kernel.remove_target_of(tgid, space)?;

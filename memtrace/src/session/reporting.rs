@@ -389,6 +389,19 @@ impl Session {
         captured: &[(SpaceId, Vec<CapturedFrame>)],
         deadline: Duration,
     ) -> Vec<Stack> {
+        let named = self.named(captured, deadline);
+        for (stack, frames) in stacks.iter_mut().zip(named) {
+            stack.frames = frames;
+        }
+        stacks
+    }
+
+    /// Names stacks; what is not named by the deadline says so.
+    pub(super) fn named(
+        &mut self,
+        captured: &[(SpaceId, Vec<CapturedFrame>)],
+        deadline: Duration,
+    ) -> Vec<Vec<Frame>> {
         self.learn_jit_names(captured);
         let Self {
             jit, symbolizer, ..
@@ -405,16 +418,14 @@ impl Session {
                 jit: Some(lookup),
             })
             .collect();
-        let named = symbolizer.symbolize(&requests, deadline);
-        for (stack, mut frames) in stacks.iter_mut().zip(named) {
-            mark_custom(&mut frames, &self.options.custom);
-            stack.frames = if frames.is_empty() {
-                vec![no_stack()]
-            } else {
-                frames
-            };
+        let mut named = symbolizer.symbolize(&requests, deadline);
+        for frames in &mut named {
+            mark_custom(frames, &self.options.custom);
+            if frames.is_empty() {
+                frames.push(no_stack());
+            }
         }
-        stacks
+        named
     }
 
     fn processes(&self, losses: &losses::Account) -> Vec<Process> {

@@ -25,6 +25,11 @@ pub enum Wake {
     Incident,
     /// Somebody names this moment: the report that is due now has the mark.
     Mark,
+    /// [`Session::take_events`] has some; whether more are to be read already.
+    Events {
+        /// Do not put the others out yet.
+        more: bool,
+    },
 }
 
 /// What can be read beside what the kernel sends.
@@ -55,6 +60,9 @@ impl Session {
             self.settle(false)?;
             if let Some(signal) = signals.take() {
                 return Ok(Wake::Signal(signal));
+            }
+            if self.has_events() {
+                return Ok(Wake::Events { more });
             }
             if rings.bell {
                 return Ok(Wake::Bell);

@@ -5,8 +5,8 @@
 
 use aya::maps::{MapData, RingBuf};
 use memtrace_common::{
-    ContextHeader, EventHeader, EventKind, FaultEvent, LifecycleEvent, MappingEvent, OomEvent,
-    RegionEvent,
+    CallEvent, ContextHeader, EventHeader, EventKind, FaultEvent, LifecycleEvent, MappingEvent,
+    OomEvent, RegionEvent,
 };
 
 use crate::{
@@ -71,6 +71,8 @@ pub enum Event<'a> {
     Region(RegionEvent),
     /// A page was touched for the first time.
     Fault(FaultEvent),
+    /// One call, or a turn in a process's life.
+    Call(CallEvent),
 }
 
 /// A stack to unwind.
@@ -150,6 +152,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         kind if kind == EventKind::Oom as u32 => Ok(Event::Oom(Box::new(read(bytes)?))),
         kind if kind == EventKind::Region as u32 => Ok(Event::Region(read(bytes)?)),
         kind if kind == EventKind::Fault as u32 => Ok(Event::Fault(read(bytes)?)),
+        kind if kind == EventKind::Call as u32 => Ok(Event::Call(read(bytes)?)),
         kind => Err(DecodeError::UnknownKind(kind)),
     }
 }
@@ -195,6 +198,7 @@ impl Plain for MappingEvent {}
 impl Plain for OomEvent {}
 impl Plain for RegionEvent {}
 impl Plain for FaultEvent {}
+impl Plain for CallEvent {}
 
 fn read<T: Plain>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() < size_of::<T>() {

@@ -84,6 +84,10 @@ const SENTENCES: &[(&str, &str)] = &[
         "the ring buffer was full (raise --ring-bytes)",
     ),
     (
+        "call_events_lost",
+        "the ring buffer was full (raise --ring-bytes)",
+    ),
+    (
         "fault_events_lost",
         "the ring buffer was full (raise --ring-bytes)",
     ),
