@@ -118,6 +118,15 @@ impl Pasts {
         }
     }
 
+    /// How coarse a series until this moment is: so that it has no more than [`MAX_CELLS`].
+    fn shift_until(&self, until: usize) -> u32 {
+        let mut shift = self.shift;
+        while until >> shift >= MAX_CELLS {
+            shift += 1;
+        }
+        shift
+    }
+
     /// A series until a moment at which it holds `now`: moments and values, from the moment before
     /// its first value on. Nothing that came later is in it.
     pub fn series(&self, key: i64, until: usize, now: u64) -> Vec<(usize, u64)> {
@@ -126,14 +135,17 @@ impl Pasts {
         let Some(first) = cells.first().filter(|cell| cell.at <= last) else {
             return vec![(until, now)];
         };
-        let end = |cell: usize| ((cell + 1) << self.shift) - 1;
-        let mut out = Vec::with_capacity(last - first.at + 2);
-        if let Some(before) = first.at.checked_sub(1) {
+        // Nothing may have changed for long: that is no reason for more cells.
+        let shift = self.shift_until(until);
+        let end = |cell: usize| ((cell + 1) << shift) - 1;
+        let joined = |cell: usize| cell >> (shift - self.shift);
+        let mut out: Vec<(usize, u64)> = Vec::with_capacity((until >> shift) + 2);
+        if let Some(before) = joined(first.at).checked_sub(1) {
             out.push((end(before), 0));
         }
         let mut rest = cells.iter().peekable();
         let mut held = 0;
-        for at in first.at..last {
+        for at in (first.at..last).take_while(|at| joined(*at) < until >> shift) {
             let value = match rest.next_if(|cell| cell.at == at) {
                 Some(cell) => {
                     held = cell.last;
@@ -141,7 +153,10 @@ impl Pasts {
                 }
                 None => held,
             };
-            out.push((end(at), value));
+            match out.last_mut() {
+                Some((moment, most)) if *moment == end(joined(at)) => *most = value.max(*most),
+                _ => out.push((end(joined(at)), value)),
+            }
         }
         out.push((until, now));
         out
@@ -168,6 +183,16 @@ mod tests {
         assert_eq!(pasts.series(7, 2, 5), [(1, 0), (2, 5)]);
         assert_eq!(pasts.series(7, 1, 0), [(1, 0)]);
         assert_eq!(pasts.series(8, 5, 3), [(5, 3)]);
+    }
+
+    // A series that did not change for long has no more cells for that.
+    #[test]
+    fn long_rest_is_short() {
+        let mut pasts = Pasts::default();
+        pasts.add(7, 0, 5);
+        let series = pasts.series(7, 100_000, 5);
+        assert!(series.len() <= MAX_CELLS, "{}", series.len());
+        assert!(series.iter().all(|(_, value)| *value == 5));
     }
 
     // Series beyond what there is room for are left out, which is known.
@@ -199,7 +224,7 @@ mod tests {
                 pasts.add(1, *moment, *value);
                 held[*moment..].fill(*value);
             }
-            let (size, now) = (1_usize << pasts.shift, held[until]);
+            let (size, now) = (1_usize << pasts.shift_until(until), held[until]);
             let first = rows.keys().next().unwrap() / size;
             let series = pasts.series(1, until, now);
             prop_assert!(series.len() <= MAX_CELLS + 1);

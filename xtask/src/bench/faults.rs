@@ -241,7 +241,9 @@ fn table(rounds: &[Vec<Round>]) -> Table {
         let of = |value: fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
         let mut tops = rounds.iter().filter_map(|round| round.top.clone());
         let right = tops.clone().count();
-        let top = tops.next_back().unwrap_or_else(|| "something else".to_owned());
+        let top = tops
+            .next_back()
+            .unwrap_or_else(|| "something else".to_owned());
         table.row(vec![
             case.name.to_owned(),
             format!("{:.1}", of(|r| r.grown) / f64::from(1 << 20)),
