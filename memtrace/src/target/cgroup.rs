@@ -68,10 +68,13 @@ impl CgroupFs {
         Group::at(Version::V2, self.v2.as_ref()?, unified?)
     }
 
-    /// The memory cgroup of a process.
+    /// The memory cgroup of a process; nothing for one on its way out that the kernel has put into
+    /// the root group already, where it never was.
     #[must_use]
     pub fn group_of(&self, proc: &ProcFs, tgid: Tgid) -> Option<Group> {
-        self.group(&text_of(proc, tgid)?)
+        let group = self.group(&text_of(proc, tgid)?)?;
+        // In this order: what begins to end after the first look was still in its group.
+        (!group.is_root() || !proc.is_ending(tgid)).then_some(group)
     }
 
     /// The group at a path of the hierarchy that holds the memory controller, as the kernel's log

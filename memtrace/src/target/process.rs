@@ -213,6 +213,14 @@ impl ProcFs {
         Ok(found)
     }
 
+    /// Whether a process or thread is on its way out, or gone.
+    #[must_use]
+    pub fn is_ending(&self, tgid: Tgid) -> bool {
+        let stat = self.read_file(tgid, &self.process(tgid).join("stat")).ok();
+        stat.and_then(|text| Stat::parse(&text))
+            .is_none_or(|stat| stat.ending)
+    }
+
     /// Reads a process. Kernel threads, zombies and 32-bit programs are read too: ask
     /// [`Process::check_traceable`].
     pub fn read(&self, tgid: Tgid) -> Result<Process, ProcessError> {
@@ -356,6 +364,7 @@ struct Stat {
     state: State,
     parent: Tgid,
     kernel_thread: bool,
+    ending: bool,
     threads: u32,
     start_ticks: u64,
     cpu_time_ns: u64,
@@ -365,8 +374,9 @@ struct Stat {
 impl Stat {
     /// `PID (COMM) STATE PPID …`; COMM can hold spaces and parentheses.
     fn parse(text: &[u8]) -> Option<Self> {
-        /// `PF_KTHREAD` in include/linux/sched.h.
+        /// `PF_KTHREAD` and `PF_EXITING` in include/linux/sched.h.
         const PF_KTHREAD: u64 = 0x0020_0000;
+        const PF_EXITING: u64 = 0x0000_0004;
         let open = text.iter().position(|&b| b == b'(')?;
         let close = text.iter().rposition(|&b| b == b')')?;
         let comm = printable(text.get(open + 1..close)?);
@@ -387,6 +397,7 @@ impl Stat {
             state,
             parent: Tgid(number(4)?.try_into().ok()?),
             kernel_thread: number(9)? & PF_KTHREAD != 0,
+            ending: number(9)? & PF_EXITING != 0,
             threads: number(20)?.try_into().unwrap_or(u32::MAX),
             start_ticks: number(22)?,
             cpu_time_ns: ticks.saturating_mul(1_000_000_000 / per_second),

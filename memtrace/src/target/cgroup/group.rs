@@ -141,6 +141,12 @@ impl Group {
         self.version
     }
 
+    /// Whether it is the group that all others are below.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.path.is_empty()
+    }
+
     /// As `/proc/PID/cgroup` has it.
     #[must_use]
     pub fn path(&self) -> &str {

@@ -1,6 +1,7 @@
 use std::{fs, path::Path};
 
 use super::{CgroupFs, Group, Version};
+use crate::{id::Tgid, target::process::ProcFs};
 
 fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -22,6 +23,32 @@ const HYBRID: (&str, &str) = (
     "cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0\n\
      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n",
 );
+
+/// A process on its way out is in the root group before it is gone: that is not where it was. One
+/// that lives there is.
+#[test]
+fn on_its_way_out() {
+    let stat = |flags: u32| {
+        format!("7 (a b) S 1 7 7 0 -1 {flags} 0 0 0 0 1 1 0 0 20 0 1 0 99 0 0 0 0 0 0 0 0 0 0 0\n")
+    };
+    for (path, flags, wanted) in [
+        ("/", 0x40_0004, None),
+        ("/", 0x40_0000, Some("/")),
+        ("/pod/app", 0x40_0004, Some("/pod/app")),
+    ] {
+        let text = format!("0::{path}\n");
+        let stat = stat(flags);
+        let root = tree(&[
+            V2,
+            ("sys/fs/cgroup/pod/app/memory.max", "max\n"),
+            ("proc/7/cgroup", &text),
+            ("proc/7/stat", &stat),
+        ]);
+        let proc = ProcFs::new(root.path().join("proc"));
+        let group = CgroupFs::new(root.path()).group_of(&proc, Tgid(7));
+        assert_eq!(group.as_ref().map(Group::path), wanted);
+    }
+}
 
 /// On version 2 the smallest limit above counts, with what is used of it, events and pressure.
 #[test]
