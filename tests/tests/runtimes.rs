@@ -63,7 +63,13 @@ fn are_recognized() {
         Target::spawn_slow(Path::new("/usr/bin/python3"), &["-X", "perf", "-c", PYTHON]);
     let mut node = Target::spawn_slow(
         Path::new("node"),
-        &["--perf-basic-prof", &source("grow.js")],
+        &[
+            "--perf-basic-prof",
+            // The map only: no log of the engine's in the working directory.
+            "--no-logfile-per-isolate",
+            "--logfile=/dev/null",
+            &source("grow.js"),
+        ],
     );
     let classes = tempfile::tempdir().unwrap();
     let folder = classes.path().to_str().unwrap();
