@@ -5,16 +5,17 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_current_comm},
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_current_comm},
 };
 use memtrace_common::{
-    CallEvent, Counter, EventHeader, EventKind, LiveValue,
+    CallEvent, Counter, EventKind, LiveValue,
     events::{OLD_KNOWN, OTHER_PROBES},
     thread::{Call, TAKEN},
 };
 
 use crate::{
     CALLS,
+    event::header,
     maps::{CALLS_LOST, EVENTS, add, count},
 };
 
@@ -86,17 +87,8 @@ fn send(space: u64, [what, flags]: [u32; 2], [context, ip, result]: [u64; 3], va
         }
         return;
     };
-    let id = bpf_get_current_pid_tgid();
     let lost = CALLS_LOST.get(0).copied().unwrap_or(0);
-    let header = EventHeader {
-        kind: EventKind::Call as u32,
-        tgid: (id >> 32) as u32,
-        tid: id as u32,
-        pad: 0,
-        space,
-        // SAFETY: a helper without arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-    };
+    let header = header(EventKind::Call, bpf_get_current_pid_tgid(), space);
     let event = record.as_mut_ptr();
     // SAFETY: the record is as large as the event, and aligned; every field is written. The helper
     // writes sixteen bytes.

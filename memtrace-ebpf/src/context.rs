@@ -7,16 +7,13 @@
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns,
-        generated::bpf_probe_read_user,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, generated::bpf_probe_read_user},
     programs::ProbeContext,
 };
 use memtrace_common::{
-    Context, ContextHeader, ContextKey, Counter, EventHeader, EventKind, FINGERPRINT_BYTES,
-    Function, HEAP_FINGERPRINT, MAX_CALLS, NO_SLOT, PROBE_BITS, STACK_COPY_BYTES, TEXT_SLOTS,
-    TextTable, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK, WIDE_SLOTS,
+    Context, ContextHeader, ContextKey, Counter, EventKind, FINGERPRINT_BYTES, Function,
+    HEAP_FINGERPRINT, MAX_CALLS, NO_SLOT, PROBE_BITS, STACK_COPY_BYTES, TEXT_SLOTS, TextTable,
+    WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK, WIDE_SLOTS,
     events::MAX_EVENT_BYTES,
     heap::FOLLOW_FORK,
     thread::{Call, Thread, WINDOW_WORDS},
@@ -24,6 +21,7 @@ use memtrace_common::{
 
 use crate::{
     account::new_context,
+    event,
     maps::{CONTEXTS, CONTINUE, EVENTS, KNOWN, SLOTS, TEXT, TEXT_GENERATION, WIDE, count},
     registers::{Place, RETURN_POPS, Registers, registers},
     selection,
@@ -57,25 +55,34 @@ pub fn fingerprint(ctx: &ProbeContext, thread: &mut Thread, call: &mut Call, fun
     } else {
         thread.window[0]
     };
-    let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
-    if wide != WIDE_ALWAYS {
-        let key = ContextKey {
-            space: thread.space,
-            fingerprint: narrow,
-        };
-        if let Some(context) = CONTEXTS.get_ptr_mut(key) {
-            // SAFETY: a map value; the count is a hint, a lost update does no harm.
-            let context = unsafe { &mut *context };
-            context.hits += 1;
-            let due = context.hits >= context.next_check && wide == WIDE_CHECK;
-            if !due && context.copy_wanted == 0 {
-                return;
-            }
-        }
+    if hit(thread.space, narrow) {
+        return;
     }
     // SAFETY: the array's entry is a program of the same type, put there before the attach.
     // When it fails the call is counted under the narrow fingerprint.
     unsafe { CONTINUE.tail_call(ctx, DEEP) };
+}
+
+/// Counts a hit of a narrow fingerprint; true when that is all there is to do: the context is
+/// known, neither due for a check nor ambiguous, and its stack was sent.
+#[inline(always)]
+fn hit(space: u64, narrow: u64) -> bool {
+    let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
+    if wide == WIDE_ALWAYS {
+        return false;
+    }
+    let key = ContextKey {
+        space,
+        fingerprint: narrow,
+    };
+    let Some(context) = CONTEXTS.get_ptr_mut(key) else {
+        return false;
+    };
+    // SAFETY: a map value; the count is a hint, a lost update does no harm.
+    let context = unsafe { &mut *context };
+    context.hits += 1;
+    let due = context.hits >= context.next_check && wide == WIDE_CHECK;
+    !due && context.copy_wanted == 0
 }
 
 /// The index is below 2^12; never 0xffff…
@@ -275,21 +282,8 @@ pub fn deep(ctx: &ProbeContext) {
 pub fn of_place(thread: &mut Thread, place: &Place, from: u64, what: u32, probe: u64) -> u64 {
     let seed = mix(u64::from(what) + 1, place.lr);
     let narrow = finish(hash_narrow(thread, from, mix(seed, place.ip)), probe);
-    let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
-    if wide != WIDE_ALWAYS {
-        let key = ContextKey {
-            space: thread.space,
-            fingerprint: narrow,
-        };
-        if let Some(context) = CONTEXTS.get_ptr_mut(key) {
-            // SAFETY: a map value; the count is a hint, a lost update does no harm.
-            let context = unsafe { &mut *context };
-            context.hits += 1;
-            let due = context.hits >= context.next_check && wide == WIDE_CHECK;
-            if !due && context.copy_wanted == 0 {
-                return narrow;
-            }
-        }
+    if hit(thread.space, narrow) {
+        return narrow;
     }
     settle(thread, place, from, narrow, what)
 }
@@ -417,17 +411,8 @@ fn send_copy(
     let base = record.as_mut_ptr();
     // SAFETY: the record is MAX_EVENT_BYTES long: the header's size plus STACK_COPY_BYTES.
     let stack_len = copy_stack(unsafe { base.add(size_of::<ContextHeader>()) }, place.sp);
-    let id = bpf_get_current_pid_tgid();
     let header: *mut ContextHeader = base.cast();
-    let common = EventHeader {
-        kind: EventKind::Context as u32,
-        tgid: (id >> 32) as u32,
-        tid: id as u32,
-        pad: 0,
-        space: thread.space,
-        // SAFETY: a helper without arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-    };
+    let common = event::header(EventKind::Context, bpf_get_current_pid_tgid(), thread.space);
     // SAFETY: the record begins with room for the header, 8-byte aligned. Field by field: the whole
     // has no room on the program's stack.
     unsafe {

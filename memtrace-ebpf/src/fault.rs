@@ -4,18 +4,19 @@
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        bpf_get_current_pid_tgid,
         generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
     },
 };
 use memtrace_common::{
-    Counter, EventHeader, EventKind, FAULT_FINGERPRINT, FaultEvent,
+    Counter, EventKind, FAULT_FINGERPRINT, FaultEvent,
     events::{FAULT, FAULT_PRESENT, FAULT_WRITE, OTHER_PROBES},
     thread::Thread,
 };
 
 use crate::{
     context,
+    event::header,
     maps::{EVENTS, count},
     registers::{Place, system_call_number},
     thread,
@@ -88,17 +89,8 @@ fn record(thread: &mut Thread, place: &Place, address: u64, error: u64) {
     let what = OTHER_PROBES + FAULT;
     let fingerprint = context::of_place(thread, place, from, what, FAULT_FINGERPRINT);
     thread.reading = 0;
-    let id = bpf_get_current_pid_tgid();
     let event = FaultEvent {
-        header: EventHeader {
-            kind: EventKind::Fault as u32,
-            tgid: (id >> 32) as u32,
-            tid: id as u32,
-            pad: 0,
-            space: thread.space,
-            // SAFETY: a helper without arguments.
-            time_ns: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(EventKind::Fault, bpf_get_current_pid_tgid(), thread.space),
         address,
         context: fingerprint,
         flags: error & (FAULT_PRESENT | FAULT_WRITE),

@@ -4,11 +4,11 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     programs::{FEntryContext, TracePointContext},
 };
 use memtrace_common::{
-    Counter, EventHeader, EventKind, LifecycleEvent, MappingEvent, NO_SLOT, Target,
+    Counter, EventKind, LifecycleEvent, MappingEvent, NO_SLOT, Target,
     events::{
         CGROUP_ATTACH_PID_OFFSET, EXEC_OLD_PID_OFFSET, LIFE_EXEC, LIFE_EXIT, LIFE_FORK,
         MMAP_PROT_OFFSET, NEWTASK_FLAGS_OFFSET, NEWTASK_PID_OFFSET, NO_CALLS,
@@ -19,7 +19,8 @@ use memtrace_common::{
 use crate::{
     calls,
     context::slot_of,
-    maps::{EVENTS, TARGETS, TEXT_GENERATION, THREADS, add, count},
+    event::{header, send},
+    maps::{TARGETS, TEXT_GENERATION, THREADS, add, count},
     selection,
 };
 
@@ -39,26 +40,6 @@ fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
 fn target(tgid: u32) -> Option<Target> {
     // SAFETY: copied at once.
     unsafe { TARGETS.get(tgid) }.copied()
-}
-
-#[inline(always)]
-fn header(kind: EventKind, id: u64, space: u64) -> EventHeader {
-    EventHeader {
-        kind: kind as u32,
-        tgid: (id >> 32) as u32,
-        tid: id as u32,
-        pad: 0,
-        space,
-        // SAFETY: a helper without arguments.
-        time_ns: unsafe { bpf_ktime_get_ns() },
-    }
-}
-
-#[inline(always)]
-fn send<T: 'static>(event: &T) {
-    if EVENTS.output::<T>(event, 0).is_err() {
-        count(Counter::EventLost, 1);
-    }
 }
 
 /// `task:task_newtask`: threads are counted, a process that shares the parent's memory shares its

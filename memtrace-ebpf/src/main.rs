@@ -10,6 +10,7 @@
 mod account;
 mod calls;
 mod context;
+mod event;
 mod fault;
 mod heap;
 mod lifecycle;

@@ -2,17 +2,18 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf,
-    },
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_probe_read_kernel_buf},
     programs::TracePointContext,
 };
 use memtrace_common::{
-    Counter, EventHeader, EventKind, OomEvent,
+    Counter, EventKind, OomEvent,
     events::{OOM_PID_OFFSET, OOM_RECORD_BYTES},
 };
 
-use crate::maps::{EVENTS, TARGETS, THREADS, count};
+use crate::{
+    event::{header, send},
+    maps::{TARGETS, THREADS, count},
+};
 
 /// `oom:mark_victim`, in the context of the task whose allocation failed.
 ///
@@ -23,15 +24,7 @@ use crate::maps::{EVENTS, TARGETS, THREADS, count};
 pub fn mark_victim(ctx: &TracePointContext) {
     let id = bpf_get_current_pid_tgid();
     let mut event = OomEvent {
-        header: EventHeader {
-            kind: EventKind::Oom as u32,
-            tgid: (id >> 32) as u32,
-            tid: id as u32,
-            pad: 0,
-            space: 0,
-            // SAFETY: a helper without arguments.
-            time_ns: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(EventKind::Oom, id, 0),
         comm: bpf_get_current_comm().unwrap_or_default(),
         record: [0; OOM_RECORD_BYTES],
     };
@@ -48,9 +41,7 @@ pub fn mark_victim(ctx: &TracePointContext) {
         event.record[OOM_PID_OFFSET + 3],
     ]);
     event.header.space = space_of(pid);
-    if EVENTS.output::<OomEvent>(&event, 0).is_err() {
-        count(Counter::EventLost, 1);
-    }
+    send(&event);
 }
 
 /// The traced address space of a thread: the victim's pid may be any thread's of it.

@@ -5,13 +5,14 @@ use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
 };
 use memtrace_common::{
-    Counter, EventHeader, EventKind, REGION_FINGERPRINT, RegionCall, RegionEvent,
+    Counter, EventKind, REGION_FINGERPRINT, RegionCall, RegionEvent,
     events::{IN_ALLOCATOR, NO_CALLS, OTHER_PROBES},
     thread::Thread,
 };
 
 use crate::{
     calls, context,
+    event::header,
     maps::{EVENTS, count},
     registers::{Place, system_call_arguments},
     settings,
@@ -129,17 +130,8 @@ fn returned(thread: &mut Thread, call: u32, regs: *const pt_regs, result: u64) {
         );
         return;
     }
-    let id = bpf_get_current_pid_tgid();
     let event = RegionEvent {
-        header: EventHeader {
-            kind: EventKind::Region as u32,
-            tgid: (id >> 32) as u32,
-            tid: id as u32,
-            pad: 0,
-            space: thread.space,
-            // SAFETY: a helper without arguments.
-            time_ns: unsafe { bpf_ktime_get_ns() },
-        },
+        header: header(EventKind::Region, bpf_get_current_pid_tgid(), thread.space),
         entered_ns: thread.entered_ns,
         context: fingerprint,
         result,
