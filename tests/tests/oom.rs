@@ -6,8 +6,12 @@
 )]
 
 use std::path::Path;
+use std::process::Command;
 
-use memtrace_tests::{Cgroup, Ended, Program, Target, Tracer, line_of, memtrace, require_kernel};
+use memtrace_tests::{
+    Cgroup, Ended, Program, Report, Target, Tracer, assert_exact, line_of, memtrace, memtrace_bin,
+    require_kernel,
+};
 use serde_json::Value;
 
 const MIB: u64 = 1 << 20;
@@ -241,30 +245,83 @@ fn limit_above() {
     drop(inner);
 }
 
-/// With memory.oom.group one incident names all of the group's processes, each with its stacks.
+/// With memory.oom.group one incident names all of the group's processes, traced or not, each with
+/// what it held.
 #[test]
 fn group_kill_names_all() {
     require_kernel!();
     let group = Cgroup::own("together");
     group.limit(64 * MIB);
     if !group.kill_together() {
-        eprintln!("SKIPPED: version 1 groups cannot be killed together");
+        eprintln!("SKIPPED: version 1 groups cannot be killed together; `cargo xtask vm` can");
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let mut holder = spawn(&["hold", &(20 * MIB).to_string()], &group);
+    let mut holders = [12, 8].map(|mib| spawn(&["hold", &(mib * MIB).to_string()], &group));
+    let mut untraced = spawn(&["hold", &(4 * MIB).to_string()], &group);
     let mut leaky = spawn(&["leak", "262144", "5"], &group);
-    let mut tracer = trace(&[&holder, &leaky], directory.path(), &[]);
-    holder.go();
-    holder.step("full");
+    let [first, second] = &holders;
+    let mut tracer = trace(
+        &[first, second, &leaky],
+        directory.path(),
+        &["--threshold", "none"],
+    );
+    for holder in holders.iter_mut().chain([&mut untraced]) {
+        holder.go();
+        holder.step("full");
+    }
     leaky.go();
     assert!(!leaky.wait().status.success());
-    assert!(!holder.wait().status.success());
-    tracer.wait().assert_code(0);
+    for holder in holders.iter_mut().chain([&mut untraced]) {
+        assert!(!holder.wait().status.success());
+    }
+    let ended = tracer.wait();
+    ended.assert_code(0);
     let incident = one(incidents(directory.path(), "oom-kill"));
     let mut named = pids(&incident["victims"]);
     named.sort_unstable();
-    let mut wanted = [holder.pid(), leaky.pid()].map(u64::from);
+    let everyone = holders.iter().chain([&untraced, &leaky]);
+    let mut wanted: Vec<_> = everyone.map(|one| u64::from(one.pid())).collect();
     wanted.sort_unstable();
     assert_eq!(named, wanted);
+    assert_eq!(incident["cgroup"]["path"], group.path());
+    for victim in incident["victims"].as_array().unwrap() {
+        let traced = victim["pid"] != untraced.pid();
+        assert_eq!(victim["traced"], traced, "{victim:#}");
+        if traced {
+            assert_close(victim);
+        }
+    }
+    assert_blamed(&incident, leaky.pid());
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    for process in report["processes"].as_array().unwrap() {
+        assert_eq!(process["state"], "oom-killed", "{process:#}");
+    }
+}
+
+/// Where OOM kills cannot be seen, because the kernel lacks their tracepoint, tracing goes on with
+/// exact figures and says what is missing.
+#[test]
+fn tracing_goes_on_without_oom_kills() {
+    require_kernel!();
+    let mut target = Target::spawn(&Program::c("alloc").build(), &["all"]);
+    let script = format!(
+        "cd /sys/kernel/tracing && {{ [ -d events ] || mount -t tracefs nodev .; }} && \
+         mount -t tmpfs nodev /sys/kernel/tracing/events/oom && \
+         exec {} --pid {} --format json --top all",
+        memtrace_bin().display(),
+        target.pid()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script]);
+    let mut tracer = Tracer::start(&mut command);
+    tracer.wait_attached();
+    target.go();
+    let truth = target.truth();
+    tracer.signal(libc::SIGINT);
+    let ended = tracer.wait();
+    ended.assert_code(0);
+    told(&ended, &["OOM kills are not seen", "oom/mark_victim"]);
+    assert_exact(&Report::parse(&ended.stdout), &truth, target.pid());
+    target.assert_unharmed();
 }

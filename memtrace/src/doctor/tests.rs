@@ -232,16 +232,15 @@ fn format(path: &Path, field: &str, offset: usize) {
     fs::write(path.join("format"), old + &line).unwrap();
 }
 
-// Tracepoints are found with their fields where they must be, and named when they are not.
+// Tracepoints are found with their fields where they must be, and named when they are not. The one
+// of OOM kills is not needed.
 #[test]
 fn tracepoints() {
     use memtrace_common::events::{
         EXEC_OLD_PID_OFFSET, MMAP_PROT_OFFSET, NEWTASK_FLAGS_OFFSET, NEWTASK_PID_OFFSET,
-        OOM_PID_OFFSET,
     };
     let machine = modern();
     let events = machine.folder.path().join("sys/kernel/tracing/events");
-    format(&events.join("oom/mark_victim"), "pid", OOM_PID_OFFSET);
     format(&events.join("task/task_newtask"), "pid", NEWTASK_PID_OFFSET);
     let flags = NEWTASK_FLAGS_OFFSET;
     format(&events.join("task/task_newtask"), "clone_flags", flags);

@@ -52,6 +52,7 @@ impl Trials {
                     Check::ok(name, found),
                     self.regions(),
                     self.faults(),
+                    self.oom_kills(),
                     self.seccomp(),
                 ]
             }
@@ -114,6 +115,23 @@ impl Trials {
             .remedy("update the kernel: 5.15 and later tell who called"),
             Some(Err(error)) => Check::warn(name, format!("--probe fault cannot be used: {error}"))
                 .remedy("it takes x86-64 and CONFIG_TRACEPOINTS=y"),
+            None => Check::warn(name, "not tried"),
+        }
+    }
+
+    /// Whether the kernel tells of the processes it kills.
+    fn oom_kills(&mut self) -> Check {
+        let name = "OOM kills";
+        match self.kernel.as_mut().map(KernelSide::attach_oom) {
+            Some(Ok(())) => Check::ok(name, "seen as they happen"),
+            Some(Err(error)) => Check::warn(
+                name,
+                format!(
+                    "not seen ({}): a process that is killed so is shown as exited, without an incident",
+                    error.summary()
+                ),
+            )
+            .remedy("nothing must be done; --threshold tells of a limit before it is met"),
             None => Check::warn(name, "not tried"),
         }
     }

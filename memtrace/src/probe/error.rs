@@ -30,7 +30,7 @@ pub enum ProbeError {
     /// What the user asked for cannot be had on this kernel.
     #[error(
         "`--probe {probe}` does not work on this kernel (Linux {kernel}): {}; heap tracing does not need it",
-        cause(why)
+        why.summary()
     )]
     Unsupported {
         /// Its name in `--probe`.
@@ -100,6 +100,23 @@ impl ProbeError {
         false
     }
 
+    /// Why something cannot be had, without what to do about it where that is no fault: an older kernel
+    /// refuses a program for what it does not have yet. The verifier's word can be many lines; the first
+    /// says what failed.
+    #[must_use]
+    pub(crate) fn summary(&self) -> String {
+        let text = match self {
+            Self::Program { program, source } => {
+                format!(
+                    "the kernel rejected program `{program}`: {}",
+                    reason(source)
+                )
+            }
+            other => other.to_string(),
+        };
+        text.lines().next().unwrap_or_default().to_owned()
+    }
+
     pub(super) fn map(map: &'static str) -> impl Fn(aya::maps::MapError) -> Self {
         move |source| Self::Map {
             map,
@@ -120,22 +137,6 @@ impl ProbeError {
             source,
         }
     }
-}
-
-/// Why something cannot be had, without what to do about it where that is no fault: an older kernel
-/// refuses a program for what it does not have yet. The verifier's word can be many lines; the first
-/// says what failed.
-fn cause(why: &ProbeError) -> String {
-    let text = match why {
-        ProbeError::Program { program, source } => {
-            format!(
-                "the kernel rejected program `{program}`: {}",
-                reason(source)
-            )
-        }
-        other => other.to_string(),
-    };
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The end of the verifier's log, which says what it did not like; the whole is megabytes.

@@ -218,8 +218,13 @@ impl KernelSide {
         {
             self.attach_tracepoint("syscalls", "sys_enter_mmap")?;
         }
-        self.attach_tracepoint("oom", "mark_victim")?;
         Ok(())
+    }
+
+    /// Attaches to OOM kills. Tracing goes on where that fails.
+    pub fn attach_oom(&mut self) -> Result<(), ProbeError> {
+        tracefs::check_oom(Path::new("/"))?;
+        self.attach_tracepoint("oom", "mark_victim")
     }
 
     pub(super) fn attach_tracepoint(

@@ -15,14 +15,18 @@ use super::ProbeError;
 const REMEDY: &str = "tracefs is not mounted, or not readable: run memtrace as root, or `mount -t tracefs nodev \
      /sys/kernel/tracing`";
 
-/// The tracepoints that memtrace attaches to, with the fields that it reads.
-const FIELDS: [(&str, &str, usize); 5] = [
+/// A tracepoint, a field of it that memtrace reads, and where that must be.
+type Field = (&'static str, &'static str, usize);
+
+/// The tracepoints that memtrace cannot do without.
+const NEEDED: [Field; 4] = [
     ("task/task_newtask", "pid", NEWTASK_PID_OFFSET),
     ("task/task_newtask", "clone_flags", NEWTASK_FLAGS_OFFSET),
     ("sched/sched_process_exec", "old_pid", EXEC_OLD_PID_OFFSET),
     ("syscalls/sys_enter_mmap", "prot", MMAP_PROT_OFFSET),
-    ("oom/mark_victim", "pid", OOM_PID_OFFSET),
 ];
+/// The one that tells of OOM kills.
+const OOM: Field = ("oom/mark_victim", "pid", OOM_PID_OFFSET);
 
 /// Where tracefs is mounted and can be read, below the root of a machine (`/`, or a test's tree).
 #[must_use]
@@ -66,22 +70,30 @@ fn mount_for_oneself() -> Result<(), rustix::io::Errno> {
 /// [`tracefs`].
 pub fn check_tracepoints(root: &Path) -> Result<(), ProbeError> {
     let mount = tracefs(root).ok_or_else(|| ProbeError::Tracepoint(REMEDY.into()))?;
-    for (event, field, offset) in FIELDS {
-        let path = mount.join("events").join(event).join("format");
-        let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => ProbeError::Tracepoint(format!(
-                "this kernel has no tracepoint {event}: it needs CONFIG_FTRACE and \
-                 CONFIG_FTRACE_SYSCALLS"
-            )),
-            _ => ProbeError::system(format!("cannot read {}", path.display()), source),
-        })?;
-        if field_offset(&text, field) != Some(offset) {
-            return Err(ProbeError::Tracepoint(format!(
-                "field `{field}` of tracepoint {event} is not at offset {offset} on this kernel, \
-                 which memtrace does not know; please report {}",
-                path.display()
-            )));
-        }
+    NEEDED.iter().try_for_each(|field| check(&mount, field))
+}
+
+/// The same for the tracepoint of OOM kills, without which heap tracing goes on.
+pub(super) fn check_oom(root: &Path) -> Result<(), ProbeError> {
+    let mount = tracefs(root).ok_or_else(|| ProbeError::Tracepoint(REMEDY.into()))?;
+    check(&mount, &OOM)
+}
+
+fn check(mount: &Path, (event, field, offset): &Field) -> Result<(), ProbeError> {
+    let path = mount.join("events").join(event).join("format");
+    let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => ProbeError::Tracepoint(format!(
+            "this kernel has no tracepoint {event}: it needs CONFIG_FTRACE and \
+             CONFIG_FTRACE_SYSCALLS"
+        )),
+        _ => ProbeError::system(format!("cannot read {}", path.display()), source),
+    })?;
+    if field_offset(&text, field) != Some(*offset) {
+        return Err(ProbeError::Tracepoint(format!(
+            "field `{field}` of tracepoint {event} is not at offset {offset} on this kernel, \
+             which memtrace does not know; please report {}",
+            path.display()
+        )));
     }
     Ok(())
 }

@@ -235,6 +235,7 @@ impl Session {
         raise_file_limit();
         let (mut kernel, ring) = KernelSide::load(&options.kernel, &Features::detect())?;
         kernel.attach_lifecycle()?;
+        let notices = oom::watch(&mut kernel).into_iter().collect();
         let (calibration, attachments) = calibrate(&mut kernel)?;
         kernel.set_sampling(options.sample_bytes)?;
         let sampling = options.sample_bytes > 1;
@@ -294,7 +295,7 @@ impl Session {
             reports: 0,
             last_walk: None,
             mixed: HashSet::new(),
-            notices: Vec::new(),
+            notices,
             map_log: None,
             is_adding: false,
             images_dropped: 0,

@@ -14,7 +14,7 @@ use memtrace_common::OomEvent;
 use super::Session;
 use crate::{
     id::{SpaceId, Tgid},
-    probe,
+    probe::{self, KernelSide},
     report::incident::Figures,
     target::{
         cgroup::{CgroupFs, Group, State},
@@ -285,6 +285,16 @@ fn limited(group: &Group) -> Option<(Group, State)> {
 
 fn comm(bytes: &[u8]) -> String {
     printable(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
+/// Attaches to OOM kills; for people, why they will not be seen where that fails.
+pub(super) fn watch(kernel: &mut KernelSide) -> Option<String> {
+    let error = kernel.attach_oom().err()?;
+    Some(format!(
+        "OOM kills are not seen on this kernel: {}; a process that is killed so is shown as exited and \
+         no incident tells of it, while thresholds of memory limits are watched as ever",
+        error.summary()
+    ))
 }
 
 /// Asks the kernel to kill others first. Returns why that could not be, for people.
