@@ -18,6 +18,14 @@ pub fn kernel_tests_wanted() -> bool {
     true
 }
 
+/// Major and minor version of the running kernel, for tests of what depends on it.
+pub fn kernel_version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|text| text.parse().ok());
+    (next().unwrap_or(0), next().unwrap_or(0))
+}
+
 /// The BPF programs, maps and links that one process holds, by the kernel's ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BpfObjects {

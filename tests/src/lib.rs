@@ -37,7 +37,7 @@ mod truth;
 pub use browser::{Browser, Element};
 pub use cgroup::Cgroup;
 pub use cri::{Containerd, Pod};
-pub use kernel::{BpfObjects, kernel_tests_wanted};
+pub use kernel::{BpfObjects, kernel_tests_wanted, kernel_version};
 pub use process::{Ended, Running, deadline};
 pub use program::{Program, line_of, preload, target_dir};
 pub use report::{Coverage, Frame, Group, Grower, Mark, NotShown, Process, Report, Runtime, Stack};

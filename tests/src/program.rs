@@ -102,6 +102,7 @@ impl Program {
             .hash(&mut key);
         let stem = source.file_stem().unwrap().to_string_lossy();
         let built = programs_dir().join(format!("{stem}-{:016x}{}", key.finish(), self.suffix));
+        self.leave_recipe(&built)?;
         if built.exists() {
             return Ok(built);
         }
@@ -120,6 +121,19 @@ impl Program {
         std::fs::rename(&partial, &built)
             .map_err(|error| format!("{}: {error}", built.display()))?;
         Ok(built)
+    }
+
+    /// Writes down how the program is built, beside it: `cargo xtask vm` builds it so for another
+    /// architecture, whose machine has no compiler.
+    fn leave_recipe(&self, built: &Path) -> Result<(), String> {
+        let recipe = PathBuf::from(format!("{}.recipe", built.display()));
+        if recipe.exists() {
+            return Ok(());
+        }
+        let words = [&self.compiler, &self.source].into_iter();
+        let words: Vec<&str> = words.chain(&self.flags).map(String::as_str).collect();
+        std::fs::write(&recipe, words.join("\n"))
+            .map_err(|error| format!("{}: {error}", recipe.display()))
     }
 
     /// A program of the Rust crate in `programs/rust`, with `jemalloc`, `mimalloc` or libc's malloc ("").

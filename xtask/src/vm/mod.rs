@@ -2,12 +2,14 @@
 //! made for the purpose, runs one command in it and tells what became of it.
 mod arch;
 mod cpio;
+mod cross;
 mod debian;
 mod guest;
 mod kernel;
 mod libraries;
 mod qemu;
 mod suite;
+mod tally;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +21,8 @@ use clap::Args;
 use self::arch::Arch;
 use self::guest::Placed;
 use self::qemu::{Boot, Ending, Guest};
-use self::suite::Suite;
-use crate::shell::{self, cargo, create_dir, say};
+use self::suite::{Choice, Suite};
+use crate::shell::{self, create_dir, say};
 use crate::test::crosscheck;
 use crate::{apt, build, setup, workspace::Workspace};
 
@@ -37,11 +39,13 @@ pub struct Options {
     /// A file or folder to put into /t, or where it says; shared libraries come along
     #[arg(long = "file", value_name = "FILE[:/PATH]", value_parser = Placed::parse)]
     files: Vec<Placed>,
-    /// How long one boot may take, in seconds
-    #[arg(long, default_value_t = 1800)]
+    #[command(flatten)]
+    tests: Choice,
+    /// How long a guest may say nothing, in seconds, before it is given up
+    #[arg(long, default_value_t = 900)]
     timeout: u64,
     /// The guest's memory in MiB
-    #[arg(long, default_value_t = 1024)]
+    #[arg(long, default_value_t = 2048)]
     memory: u32,
     /// QEMU's accelerator: tcg emulates and works everywhere, kvm is quicker
     #[arg(long, default_value = "tcg")]
@@ -83,7 +87,7 @@ fn make_initramfs(
             command: command.clone(),
             files: Vec::new(),
         },
-        None => suite::prepare(workspace, options.arch)?,
+        None => suite::prepare(workspace, options.arch, &options.tests)?,
     };
     let files = [&[memtrace], &files[..], &options.files[..]].concat();
     let busybox = guest::busybox(cache, options.arch)?;
@@ -99,13 +103,9 @@ fn memtrace_for(workspace: &Workspace, arch: Arch) -> Result<PathBuf> {
         return build::release(workspace);
     }
     setup::run(workspace)?;
-    let name = arch.name();
-    let compiler = crosscheck::ensure(workspace, name)?;
-    let triple = crosscheck::triple(name);
-    let variable = triple.to_uppercase().replace('-', "_");
-    let mut command = cargo(workspace);
+    let triple = crosscheck::triple(arch.name());
+    let mut command = cross::cargo_for(workspace, arch)?;
     command
-        .env(format!("CARGO_TARGET_{variable}_LINKER"), compiler)
         .args(["build", "--release", "--package", "memtrace"])
         .args(["--target", &triple]);
     shell::run(&mut command)?;
@@ -125,7 +125,7 @@ fn boot(cache: &Path, name: &str, initramfs: &Path, options: &Options) -> Result
         memory_mib: options.memory,
         cpus: 2,
         accelerator: &options.accelerator,
-        timeout: Duration::from_secs(options.timeout),
+        silence: Duration::from_secs(options.timeout),
     };
     guest.boot()
 }
@@ -137,7 +137,7 @@ fn summarize(what: &str, boots: &[(&str, Result<Boot>)], options: &Options) -> R
     let mut failed = Vec::new();
     for (name, boot) in boots {
         match boot {
-            Ok(boot) => println!("{name:<10} {}", row(boot, options)),
+            Ok(boot) => tell(name, boot, options),
             Err(error) => println!("{name:<10} NOT BOOTED: {error:#}"),
         }
         if !boot.as_ref().is_ok_and(Boot::succeeded) {
@@ -150,12 +150,23 @@ fn summarize(what: &str, boots: &[(&str, Result<Boot>)], options: &Options) -> R
     bail!("failed on: {}", failed.join(", "))
 }
 
+/// A kernel's line in the table, with the suites and the tests that failed below it.
+fn tell(name: &str, boot: &Boot, options: &Options) {
+    println!("{name:<10} {}", row(boot, options));
+    for tally in tally::tallies(&boot.lines) {
+        println!("{:<10} {tally}", "");
+        for test in &tally.failed {
+            println!("{:<10}   FAILED: {test}", "");
+        }
+    }
+}
+
 fn row(boot: &Boot, options: &Options) -> String {
     let release = boot.release.as_deref().unwrap_or("did not boot");
     let ending = match boot.ending {
         Ending::Status(0) => "ok".to_owned(),
         Ending::Status(status) => format!("FAILED ({status})"),
-        Ending::TimedOut => format!("TIMED OUT after {} s", options.timeout),
+        Ending::FellSilent => format!("SAID NOTHING for {} s", options.timeout),
         Ending::Died => "DIED".to_owned(),
     };
     let seconds = boot.took.as_secs_f64();

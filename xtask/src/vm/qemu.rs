@@ -24,7 +24,9 @@ pub struct Guest<'a> {
     pub memory_mib: u32,
     pub cpus: u32,
     pub accelerator: &'a str,
-    pub timeout: Duration,
+    /// How long it may say nothing. Not how long it may take: an emulated machine is as slow as the
+    /// real one is busy, and one that hangs is known by its silence.
+    pub silence: Duration,
 }
 
 /// What became of a boot.
@@ -32,8 +34,8 @@ pub struct Guest<'a> {
 pub enum Ending {
     /// The command ended with this status.
     Status(i32),
-    /// The time was up, and the machine was switched off.
-    TimedOut,
+    /// It said nothing for too long, and the machine was switched off.
+    FellSilent,
     /// The machine ended without a word of the command: a panic, or it never booted.
     Died,
 }
@@ -43,6 +45,8 @@ pub struct Boot {
     /// The guest's `uname -r`, when it got so far.
     pub release: Option<String>,
     pub ending: Ending,
+    /// What the command printed.
+    pub lines: Vec<String>,
     pub took: Duration,
 }
 
@@ -77,30 +81,25 @@ impl Guest<'_> {
         let mut emulator = Emulator(child);
         let output = emulator.0.stdout.take().context("QEMU has no output")?;
         let lines = lines_of(output);
-        let (release, ending) = follow(&lines, start + self.timeout);
+        let mut boot = follow(&lines, self.silence);
         drop(emulator);
-        if ending == Ending::Died {
+        if !matches!(boot.ending, Ending::Status(_)) {
             self.show_log();
         }
-        let took = start.elapsed();
-        Ok(Boot {
-            release,
-            ending,
-            took,
-        })
+        boot.took = start.elapsed();
+        Ok(boot)
     }
 
     fn command(&self) -> Command {
         let machine = self.arch.machine();
         let mut command = Command::new(machine.program);
         command.args(machine.options);
-        // Processors emulated in parallel can run code that the kernel has just patched.
-        let threads = if self.accelerator == "tcg" {
-            ",thread=single"
+        if self.accelerator == "tcg" {
+            // Processors emulated in parallel can run code that the kernel has just patched.
+            command.args(["-accel", "tcg,thread=single"]);
         } else {
-            ""
-        };
-        command.args(["-accel", &format!("{}{threads}", self.accelerator)]);
+            command.args(["-accel", self.accelerator]);
+        }
         command.args([
             "-nodefaults",
             "-display",
@@ -163,24 +162,32 @@ fn lines_of(output: impl Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// Shows what comes between the two marks; the kernel's release, and how it ended.
-fn follow(lines: &Receiver<String>, deadline: Instant) -> (Option<String>, Ending) {
-    let mut release = None;
+/// Shows what comes between the two marks, and how it ended.
+fn follow(lines: &Receiver<String>, silence: Duration) -> Boot {
+    let mut boot = Boot {
+        release: None,
+        ending: Ending::Died,
+        lines: Vec::new(),
+        took: Duration::ZERO,
+    };
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left) {
+        match lines.recv_timeout(silence) {
             Ok(line) => {
                 if let Some((_, word)) = line.split_once(BEGIN) {
-                    release = Some(word.to_owned());
+                    boot.release = Some(word.to_owned());
                 } else if let Some((_, status)) = line.split_once(END) {
-                    let status = status.parse().map_or(Ending::Died, Ending::Status);
-                    return (release, status);
-                } else if release.is_some() {
+                    boot.ending = status.parse().map_or(Ending::Died, Ending::Status);
+                    return boot;
+                } else if boot.release.is_some() {
                     println!("  | {line}");
+                    boot.lines.push(line);
                 }
             }
-            Err(RecvTimeoutError::Timeout) => return (release, Ending::TimedOut),
-            Err(RecvTimeoutError::Disconnected) => return (release, Ending::Died),
+            Err(RecvTimeoutError::Timeout) => {
+                boot.ending = Ending::FellSilent;
+                return boot;
+            }
+            Err(RecvTimeoutError::Disconnected) => return boot,
         }
     }
 }
