@@ -201,7 +201,7 @@ macro_rules! region_calls {
 
         #[fexit]
         fn $leave(ctx: FExitContext) -> u32 {
-            region::end(RegionCall::$call, ctx.arg(0), ctx.arg(1));
+            region::end(RegionCall::$call, registers::of_system_call(&ctx), ctx.arg(1));
             0
         }
     )+};

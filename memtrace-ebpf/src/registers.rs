@@ -3,7 +3,10 @@
 use core::mem::offset_of;
 
 use aya_ebpf::{
-    bindings::pt_regs, helpers::generated::bpf_probe_read_kernel, programs::ProbeContext,
+    EbpfContext as _,
+    bindings::pt_regs,
+    helpers::generated::bpf_probe_read_kernel,
+    programs::{FExitContext, ProbeContext},
 };
 
 /// Registers an unwinder needs, and the n-th argument.
@@ -124,6 +127,14 @@ impl Place {
             lr: word(regs, 30 * 8),
         }
     }
+}
+
+/// The registers of a system call, the only argument of its function. Not loaded as an argument: where
+/// the kernel's type information has that structure by name only (`mremap` and others in 5.10) the
+/// verifier refuses to.
+#[inline(always)]
+pub fn of_system_call(ctx: &FExitContext) -> *const pt_regs {
+    word(ctx.as_ptr().cast(), 0) as *const pt_regs
 }
 
 /// A word of registers that the kernel keeps; 0 when it cannot be read.
