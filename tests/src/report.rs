@@ -119,6 +119,8 @@ pub struct Stack {
     pub complete: bool,
     #[serde(default)]
     pub approximate: bool,
+    #[serde(default)]
+    pub gained_per_cycle: Vec<i64>,
     pub frames: Vec<Frame>,
 }
 

@@ -13,7 +13,7 @@ use crate::{
         group,
         model::{GroupBy, Report},
         output::Delivery,
-        profile::{Mark, Moment as Held, Series, UsageHistory},
+        profile::{Events, Moment as Held, Series, UsageHistory},
         reporter::Reporter,
     },
     trend::Verdict,
@@ -41,7 +41,7 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
             group::apply(&mut read.report, plan.group_by, top);
         }
         let series = if reporter.wants_series() {
-            series(&recording, &read, &span.1)?
+            series(&recording, &read, (span.0.as_ref(), &span.1))?
         } else {
             Series::default()
         };
@@ -103,34 +103,67 @@ fn is_met(fail_on: FailOn, read: &Read) -> bool {
         })
 }
 
-/// The past of a report, for formats that show it.
-fn series(recording: &Recording, read: &Read, until: &Moment) -> anyhow::Result<Series> {
+/// The past of a report, for formats that show it. That of a window begins with it: its stacks are
+/// what was gained since.
+fn series(
+    recording: &Recording,
+    read: &Read,
+    (from, until): (Option<&Moment>, &Moment),
+) -> anyhow::Result<Series> {
     let mut usage = UsageHistory::default();
-    let mut marks = Vec::new();
+    let mut events = Events::default();
+    let (mut from_seconds, mut end) = (0.0, f64::INFINITY);
     for moment in recording.moments()? {
         if moment.at_ms > until.at_ms {
             break;
         }
-        let report: Report = recording.without_stacks(&moment)?;
+        let mut report: Report = recording.without_stacks(&moment)?;
+        end = report.duration_seconds;
+        for name in &moment.marks {
+            events.mark(end, name);
+        }
+        match from {
+            Some(from) if moment.at_ms < from.at_ms => continue,
+            Some(from) if moment.at_ms == from.at_ms => from_seconds = end,
+            _ => {}
+        }
+        report.duration_seconds -= from_seconds;
         usage.add(&report);
-        marks.extend(moment.marks.iter().map(|name| Mark {
-            at: report.duration_seconds,
-            name: name.clone(),
-        }));
     }
-    let held = |(at, outstanding_bytes)| Held {
-        at,
-        outstanding_bytes,
-        outstanding_objects: None,
-    };
+    for (name, bytes) in recording.thresholds()? {
+        events.threshold(&name, bytes);
+    }
+    for numbered in recording.incidents()? {
+        events.incident(&numbered.incident);
+    }
+    let histories = recording.histories(&read.stacks, until)?;
+    let histories = histories.into_iter();
     Ok(Series {
         usage: usage.points(),
-        stacks: recording
-            .histories(&read.stacks, until)?
-            .into_iter()
-            .map(|history| history.into_iter().map(held).collect())
-            .collect(),
-        marks,
-        ..Series::default()
+        stacks: histories.map(|past| since(past, from_seconds)).collect(),
+        events: events.between(from_seconds, end),
+        from_seconds,
     })
+}
+
+/// A stack's past from a moment on, as what was gained since.
+fn since(past: Vec<(f64, u64)>, from_seconds: f64) -> Vec<Held> {
+    // Figures are as of when the tables were read, a moment before a report was taken.
+    let from = if from_seconds > 0.0 {
+        from_seconds
+    } else {
+        -1.0
+    };
+    let (before, after): (Vec<_>, Vec<_>) = past.into_iter().partition(|(at, _)| *at <= from);
+    let base = before.last().map_or(0, |(_, bytes)| *bytes);
+    let start = (from > 0.0 && !before.is_empty()).then_some((from_seconds, base));
+    start
+        .into_iter()
+        .chain(after)
+        .map(|(at, bytes)| Held {
+            at: at - from_seconds,
+            outstanding_bytes: bytes.saturating_sub(base),
+            outstanding_objects: None,
+        })
+        .collect()
 }

@@ -296,6 +296,7 @@ impl Tracing<'_> {
         Series {
             usage: self.usage.points(),
             stacks: self.session.histories(taken),
+            events: self.session.events(),
             ..Series::default()
         }
     }

@@ -6,6 +6,7 @@
 //! more than its options allow, and counts what had to go ([`Dropped`]).
 
 mod account;
+pub mod cycles;
 pub mod faults;
 mod fold;
 mod history;

@@ -163,6 +163,7 @@ impl Row {
             confidence: self.confidence as f64 / 100.0,
             complete: self.flags & COMPLETE != 0,
             approximate: self.flags & APPROXIMATE != 0,
+            gained_per_cycle: Vec::new(),
             frames: Vec::new(),
         }
     }

@@ -42,6 +42,22 @@ struct Details {
 }
 
 impl Recording {
+    /// Every amount that was watched: what it is, and its bytes.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn thresholds(&self) -> Result<Vec<(String, u64)>, RecordError> {
+        let mut statement = self
+            .db
+            .prepare("SELECT name, bytes FROM thresholds ORDER BY id LIMIT ?")
+            .map_err(self.wrong())?;
+        let bytes = |row: &rusqlite::Row<'_>| row.get::<_, i64>(1).map(i64::cast_unsigned);
+        let rows = statement
+            .query_map([MAX_INCIDENTS], |row| Ok((row.get(0)?, bytes(row)?)))
+            .and_then(Iterator::collect);
+        rows.map_err(self.wrong())
+    }
+
     /// Every incident in the order they were recorded, without their reports.
     ///
     /// # Errors

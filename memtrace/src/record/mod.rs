@@ -7,6 +7,7 @@
 //! Your part: call [`Recorder::interval`] with every report, name the stacks it asks for while the
 //! target lives ([`Recorder::wants_names`]), and go on without it when it fails.
 
+mod cycles;
 mod encode;
 mod error;
 mod incidents;

@@ -58,8 +58,8 @@ pub(super) struct Held {
     pub pid: u32,
     /// Its probe, and what a region is used as.
     pub of: (Word, Option<RegionKind>),
-    pub space: i64,
-    number: i64,
+    pub(super) space: i64,
+    pub(super) number: i64,
 }
 
 impl Recording {
@@ -98,7 +98,7 @@ impl Recording {
         RecordError::damaged(&self.path, why)
     }
 
-    fn ask<T: rusqlite::types::FromSql>(
+    pub(super) fn ask<T: rusqlite::types::FromSql>(
         &self,
         sql: &str,
         with: impl rusqlite::Params,
@@ -246,10 +246,12 @@ impl Recording {
             })
             .collect::<Result<_, RecordError>>()?;
         report.name_owners();
+        let stacks: Vec<i64> = shown.iter().map(|held| held.id).collect();
+        self.tell_cycles(&mut report, (None, moment), &stacks)?;
         Ok(Read {
             report,
             fastest_growing,
-            stacks: shown.iter().map(|held| held.id).collect(),
+            stacks,
             spaces: shown
                 .iter()
                 .map(|held| held.space.cast_unsigned())

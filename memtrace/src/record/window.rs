@@ -71,7 +71,7 @@ impl Recording {
             outstanding_objects: summed().map(|account| account.outstanding_objects).sum(),
         };
         report.not_shown = not_shown;
-        let stacks = gained.iter().map(|gained| gained.held.id).collect();
+        let stacks: Vec<i64> = gained.iter().map(|gained| gained.held.id).collect();
         let space = |gained: &Gained| gained.held.space.cast_unsigned();
         let spaces = gained.iter().map(space).collect();
         for (rank, gained) in (1..).zip(gained) {
@@ -85,6 +85,7 @@ impl Recording {
             });
         }
         report.name_owners();
+        self.tell_cycles(&mut report, (Some(from), to), &stacks)?;
         Ok(Read {
             report,
             fastest_growing,

@@ -54,6 +54,7 @@ pub fn stack(rank: usize, bytes: u64, objects: u64, verdict: Verdict) -> Stack {
         confidence: 0.97,
         complete: true,
         approximate: false,
+        gained_per_cycle: Vec::new(),
         frames: vec![
             malloc(),
             frame(
@@ -149,6 +150,8 @@ fn report(stacks: Vec<Stack>) -> Report {
         stacks,
         not_shown: NotShown::default(),
         marks: Vec::new(),
+        cycles: None,
+        segments: Vec::new(),
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     culprit,
+    cycles::Cycles,
     layout::clean,
     model::Frame,
     profile::{Apart, Profile, ProfiledProcess, Sample, names},
@@ -130,6 +131,7 @@ fn data(profile: &Profile) -> Value {
             "kind": clean(&incident.kind),
             "text": clean(&incident.text),
         })).collect::<Vec<_>>(),
+        "cycles": profile.cycles.as_ref().map(|told| cycles(profile, told)),
     })
 }
 
@@ -186,9 +188,39 @@ fn stack(rank: usize, sample: &Sample, frames: &mut Frames) -> Value {
         "verdict": names::verdict(sample.verdict),
         "confidence": sample.confidence,
         "complete": sample.complete,
+        "per_cycle": sample.gained_per_cycle,
         "culprit": culprit::culprit(&sample.frames).unwrap_or(0),
         "frames": indices,
         "history": history.map(|m| json!([m.at, m.outstanding_bytes])).collect::<Vec<_>>(),
+    })
+}
+
+fn cycles(profile: &Profile, cycles: &Cycles) -> Value {
+    let list = cycles.list.iter().map(|one| {
+        json!({
+            "number": one.number,
+            "from": clean(&one.from),
+            "to": one.to.as_deref().map(clean),
+            "at": one.from_seconds - profile.from_seconds,
+            "amounts": one.amounts,
+        })
+    });
+    let growing = cycles.growing_functions.iter().map(|grows| {
+        json!({
+            "name": clean(&grows.title()),
+            "probe": grows.probe,
+            "gained": grows.gained_bytes,
+            "per_cycle": grows.gained_per_cycle,
+        })
+    });
+    json!({
+        "marks": clean(&cycles.marks()),
+        "completed": cycles.completed,
+        "earlier": cycles.earlier,
+        "total": cycles.total,
+        "thresholds": cycles.thresholds,
+        "list": list.collect::<Vec<_>>(),
+        "growing": growing.collect::<Vec<_>>(),
     })
 }
 

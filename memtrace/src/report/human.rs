@@ -25,6 +25,17 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{sign}{}/s", scaled(size))
 }
 
+/// `+1.20 MiB`, `-300 B`, `0 B`.
+#[must_use]
+pub fn change(change: i64) -> String {
+    let sign = match change {
+        0 => "",
+        1.. => "+",
+        _ => "-",
+    };
+    format!("{sign}{}", bytes(change.unsigned_abs()))
+}
+
 fn scaled(mut value: f64) -> String {
     let mut unit = 0;
     // 1023.5 KiB would print as 1024 KiB: go up before that happens.

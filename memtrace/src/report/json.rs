@@ -97,6 +97,8 @@ mod tests {
             name: String::new(),
             at: String::new(),
         }];
+        report.cycles = Some(crate::report::cycles::tests::cycles());
+        report.stacks[0].gained_per_cycle = vec![1];
         group::apply(&mut report, GroupBy::Function, None);
         let mut names = Vec::new();
         fields(&serde_json::to_value(&report).unwrap(), &mut names);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{culprit, gate::Outcome, human, model::Report, profile::names};
+use super::{culprit, cycles::Cycles, gate::Outcome, human, model::Report, profile::names};
 use crate::trend::Verdict;
 
 /// Findings that are shown whole.
@@ -41,6 +41,9 @@ pub fn render(outcome: &Outcome, report: &Report) -> String {
         let _ = writeln!(out, "> ⚠️ {}\n", plain(note));
     }
     suppressions(&mut out, outcome);
+    if let Some(told) = &report.cycles {
+        cycles(&mut out, told);
+    }
     stacks(&mut out, report);
     out
 }
@@ -101,6 +104,70 @@ fn suppressions(out: &mut String, outcome: &Outcome) {
         );
     }
     out.push('\n');
+}
+
+/// The cycles that are over, and what grows in each of them.
+fn cycles(out: &mut String, cycles: &Cycles) {
+    let Some(total) = &cycles.total else {
+        return;
+    };
+    let count = human::counted(cycles.completed as u64, "cycle", "cycles");
+    let _ = writeln!(out, "**{count}** {}\n", plain(&cycles.marks()));
+    for grows in cycles.growing_functions.iter().take(MAX_ROWS) {
+        let _ = writeln!(
+            out,
+            "- {} grows in every cycle: {} in all",
+            code(&grows.title()),
+            human::change(grows.gained_bytes)
+        );
+    }
+    if !cycles.growing_functions.is_empty() {
+        out.push('\n');
+    }
+    out.push_str("| all cycles | minimum | average | maximum | first | last | growth |\n");
+    out.push_str("|---|--:|--:|--:|--:|--:|--:|\n");
+    let amounts = [
+        ("outstanding", Some(&total.outstanding)),
+        ("resident", total.rss.as_ref()),
+        ("usage of the limit", total.usage.as_ref()),
+    ];
+    for (name, amount) in amounts {
+        let Some(amount) = amount else { continue };
+        let _ = writeln!(
+            out,
+            "| {name} | {} | {} | {} | {} | {} | {} |",
+            human::bytes(amount.minimum_bytes),
+            human::bytes(amount.average_bytes),
+            human::bytes(amount.maximum_bytes),
+            human::bytes(amount.first_bytes),
+            human::bytes(amount.last_bytes),
+            human::change(amount.growth_bytes)
+        );
+    }
+    let reached = cycles.thresholds.iter();
+    let reached: Vec<_> = reached
+        .map(|one| format!("{}% of the limit in {}", one.percent, one.cycles))
+        .collect();
+    if !reached.is_empty() {
+        let _ = writeln!(out, "\nCycles that reached {}", reached.join(", "));
+    }
+    out.push_str("\n<details><summary>Cycle by cycle</summary>\n\n");
+    out.push_str("| cycle | from | time | outstanding grew | outstanding | resident, at most |\n");
+    out.push_str("|--:|---|--:|--:|--:|--:|\n");
+    for one in cycles.list.iter().filter(|one| one.to.is_some()) {
+        let resident = one.amounts.rss.as_ref();
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} |",
+            one.number,
+            cell(&one.from),
+            human::seconds(one.amounts.seconds),
+            human::change(one.amounts.outstanding.growth_bytes),
+            human::bytes(one.amounts.outstanding.last_bytes),
+            resident.map_or_else(|| "–".to_owned(), |rss| human::bytes(rss.maximum_bytes))
+        );
+    }
+    out.push_str("\n</details>\n\n");
 }
 
 fn stacks(out: &mut String, report: &Report) {
@@ -223,6 +290,22 @@ mod tests {
         report.stacks[1].verdict = Verdict::Growing;
         report.stacks[0].frames[1].function = Some("a|b`c</details>".to_owned());
         insta::assert_snapshot!(render(&gate().judge(&report), &report));
+    }
+
+    // Cycles: the whole, one by one, and what grows in every one.
+    #[test]
+    fn cycles_are_told() {
+        let mut report = fixtures::leak();
+        report.cycles = Some(crate::report::cycles::tests::cycles());
+        let text = render(&gate().judge(&report), &report);
+        for line in [
+            "**3 cycles** from \"cycle\" to \"cycle\"",
+            "- `session_new (a.c:7)` grows in every cycle: +2.94 KiB in all",
+            "Cycles that reached 50% of the limit in 3, 65% of the limit in 2, 75% of the limit in 0",
+            "| 2 | `cycle` | 10 s | +1010 B |",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
     }
 
     // A report that passes.

@@ -8,6 +8,7 @@
 pub mod baseline;
 pub mod csv;
 pub mod culprit;
+pub mod cycles;
 pub mod diff;
 pub mod doctor;
 pub mod event;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::cycles::Cycles;
 use crate::{
     ledger::{
+        cycles::Segment,
         reconcile::{Reconciliation, Share},
         regions::RegionKind,
     },
@@ -59,6 +61,12 @@ pub struct Report {
     /// Moments that somebody named since the report before, in their order.
     #[serde(default)]
     pub marks: Vec<Mark>,
+    /// What happened between marks; nothing before the first cycle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycles: Option<Cycles>,
+    /// The latest stretches between marks: only in recordings, which make the cycles of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<Segment>,
 }
 
 /// A named moment.
@@ -351,6 +359,9 @@ pub struct Stack {
     pub complete: bool,
     /// True when part of the bytes may belong to a stack that looks alike (see the guide).
     pub approximate: bool,
+    /// What was gained in each of the report's cycles; empty without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gained_per_cycle: Vec<i64>,
     /// Innermost first.
     pub frames: Vec<Frame>,
 }

@@ -61,6 +61,7 @@ impl Session {
     }
 
     fn keep(&mut self, incident: Incident) {
+        self.events.incident(&incident);
         self.recording(|recorder| recorder.keep_incident(&incident));
         if self.incidents.waiting.len() >= MAX_WAITING {
             self.incidents.dropped += 1;

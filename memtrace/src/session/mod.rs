@@ -10,6 +10,7 @@ mod attach;
 mod calls;
 mod collect;
 mod contexts;
+mod cycles;
 mod dispatch;
 mod evict;
 mod faults;
@@ -53,13 +54,14 @@ pub use wait::Wake;
 use crate::{
     cli::plan::Probes,
     id::SpaceId,
-    ledger::{Ledger, LedgerOptions},
+    ledger::{Ledger, LedgerOptions, cycles::Marked},
     probe::{
         Attachments, Features, KernelOptions, KernelSide, MapLog, ProbeError, ReturnProbes,
         calibrate,
     },
-    record::Recorder,
+    record::{Recorder, StackKey},
     report::model::{Filters, Mark, Target},
+    report::profile::Events,
     stream::Stream,
     symbolize::Symbolizer,
     target::{
@@ -204,6 +206,10 @@ pub struct Session {
     own_marks: Vec<marks::Asked>,
     /// Marks that no shown report has told.
     untold_marks: Vec<Mark>,
+    /// Thresholds and incidents so far.
+    events: Events,
+    /// What happened between marks.
+    marked: Marked<StackKey>,
     /// When the tables were read last, since the start.
     observed_at: Duration,
 }
@@ -256,6 +262,7 @@ impl Session {
             groups: oom::groups(),
             incidents: incident::Incidents::default(),
             names: Names::new(Sockets::new(std::path::Path::new("/"), &options.sockets)),
+            marked: cycles::marked(&options.thresholds),
             options,
             proc,
             kernel,
@@ -306,6 +313,7 @@ impl Session {
             mark_socket: None,
             own_marks: Vec::new(),
             untold_marks: Vec::new(),
+            events: Events::default(),
             observed_at: Duration::ZERO,
         };
         session.attach_memory()?;

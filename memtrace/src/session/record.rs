@@ -4,12 +4,13 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Session,
+    cycles::{HeldNow, key},
     marks::{self, Asked, MarkSocket, NameError},
     reporting::{Judged, Ranked},
 };
 use crate::{
     id::{SpaceId, StackId, Tgid},
-    record::{Interval, Observed, RecordError, Recorder, StackKey},
+    record::{Interval, Observed, RecordError, Recorder},
     report::model::{Frame, Mark, Owner, Report},
 };
 
@@ -68,6 +69,7 @@ impl Session {
         report: &mut Report,
         observed: &[Observed],
         asked: &[Asked],
+        held: HeldNow,
     ) {
         let at = report.taken_at.clone();
         let new = asked.iter().map(|one| Mark {
@@ -75,10 +77,12 @@ impl Session {
             at: at.clone(),
         });
         report.marks = new.collect();
+        self.read_cycles(report, &held);
         self.record(report, observed);
         if let Some(socket) = &self.mark_socket {
             socket.confirm(asked);
         }
+        self.tell_cycles(report, &held);
         // Bounded by what the socket takes in one session.
         self.untold_marks.append(&mut report.marks);
         report.marks.clone_from(&self.untold_marks);
@@ -126,12 +130,7 @@ impl Session {
         let observed = |judged: &Judged<'_>, is_judged| {
             let account = self.stack(0, judged, names);
             Observed {
-                key: StackKey {
-                    space: judged.stack.space.0,
-                    stack: judged.stack.stack.0,
-                    probe: account.probe,
-                    kind: account.kind,
-                },
+                key: key(judged.probe, judged.kind, &judged.stack),
                 account,
                 judged: is_judged,
             }

@@ -41,7 +41,7 @@ pub(super) struct Judged<'a> {
     pub kind: Option<RegionKind>,
     pub stack: StackAccount<'a>,
     judgement: Judgement,
-    bytes: u64,
+    pub bytes: u64,
     objects: u64,
 }
 
@@ -156,6 +156,7 @@ impl Session {
         // no memory in use comes last.
         judged.sort_by_key(|j| (j.is_apart(), j.judgement.verdict != Verdict::Growing));
         let observed = self.observed(&judged, &unjudged, &names);
+        let held = self.held_at_mark(&judged, &unjudged, !asked.is_empty());
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, rest) = judged.split_at(shown);
         let not_shown = self.not_shown(rest, &unjudged);
@@ -205,8 +206,10 @@ impl Session {
             stacks,
             not_shown,
             marks: Vec::new(),
+            cycles: None,
+            segments: Vec::new(),
         };
-        self.keep_report(&mut report, &observed, &asked);
+        self.keep_report(&mut report, &observed, &asked, held);
         Ok(Taken { report, keys })
     }
 
@@ -379,6 +382,7 @@ impl Session {
             confidence: rounded(judged.judgement.confidence, 100.0),
             complete: unwound.is_some_and(|stack| stack.incomplete.is_none()),
             approximate: self.mixed.contains(&(space, stack)),
+            gained_per_cycle: Vec::new(),
             frames: Vec::new(),
         }
     }

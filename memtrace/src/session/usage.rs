@@ -168,6 +168,7 @@ impl Session {
             self.usage.refresh_at = now + REFRESH;
             self.usage.processes = self.traced.len();
             for (name, bytes) in self.usage.new_thresholds() {
+                self.events.threshold(&name, bytes);
                 self.recording(|recorder| recorder.threshold(&name, bytes));
             }
         }

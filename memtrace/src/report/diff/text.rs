@@ -71,7 +71,7 @@ pub fn render(diff: &Diff, options: TextOptions) -> String {
             format!(
                 "{} more, {} together; --top all shows them",
                 human::counted(diff.not_shown.stacks as u64, "stack", "stacks"),
-                signed(diff.not_shown.gained_bytes)
+                human::change(diff.not_shown.gained_bytes)
             ),
         )]);
     }
@@ -117,10 +117,8 @@ fn amount(amounts: &Amounts, change: Change) -> crate::report::layout::Piece {
         Change::Shrank => ("shrank", style::GOOD),
         Change::Gone => ("gone", style::GOOD),
     };
-    piece(look, format!("{:>10} {word}", signed(amounts.gained_bytes)))
-}
-
-fn signed(bytes: i64) -> String {
-    let sign = if bytes < 0 { "-" } else { "+" };
-    format!("{sign}{}", human::bytes(bytes.unsigned_abs()))
+    piece(
+        look,
+        format!("{:>10} {word}", human::change(amounts.gained_bytes)),
+    )
 }

@@ -42,6 +42,7 @@ function time(seconds) {
   return s % 60 ? m + ' min ' + (s % 60) + ' s' : m + ' min';
 }
 const moment = (text) => /^\d{4}-\d\d-\d\dT[\d:.]+Z$/.test(text) ? text.slice(0, 10) + ' ' + text.slice(11, 19) + ' UTC' : text;
+const shortened = (text, most) => text.length > most ? text.slice(0, Math.max(1, most - 1)) + '…' : text;
 const percent = (part, all) => all > 0 ? (100 * part / all).toFixed(part / all < 0.0995 ? 1 : 0) + '%' : '–';
 
 const END = data.meta.duration_seconds;
@@ -147,8 +148,13 @@ function drawChart() {
   }
   for (const at of ticks(END, 'time')) root.append(svg('text', { x: x(at), y: height - 6, 'text-anchor': at === 0 ? 'start' : x(at) > width - 30 ? 'end' : 'middle' }, time(at)));
   if (!isWhole()) root.append(svg('rect', { class: 'select', x: x(state.from), width: Math.max(1, x(state.to) - x(state.from)), y: top, height: height - top - bottom }));
+  // A label that would lie on another one is left out: the list below the chart has all.
+  let taken = [];
   for (const t of data.thresholds) if (t.bytes <= high) {
-    root.append(svg('line', { class: 'threshold', x1: left, x2: width - right, y1: y(t.bytes), y2: y(t.bytes) }), svg('text', { class: 'threshold', x: width - right, y: y(t.bytes) - 4, 'text-anchor': 'end' }, t.name));
+    root.append(svg('line', { class: 'threshold', x1: left, x2: width - right, y1: y(t.bytes), y2: y(t.bytes) }));
+    if (taken.some((at) => Math.abs(at - y(t.bytes)) < 12)) continue;
+    taken.push(y(t.bytes));
+    root.append(svg('text', { class: 'threshold', x: width - right, y: y(t.bytes) - 4, 'text-anchor': 'end' }, shortened(t.name, Math.floor((width - left) / 7))));
   }
   for (const [key, , at] of shown) {
     let path = '';
@@ -159,11 +165,17 @@ function drawChart() {
     root.append(line);
   }
   const upright = (event, kind) => {
-    const at = x(event.at), late = at > width - 110;
-    root.append(svg('line', { class: kind, x1: at, x2: at, y1: top, y2: height - bottom }), svg('text', { class: kind, x: at + (late ? -4 : 4), y: kind === 'incident' ? height - bottom - 6 : top + 9, 'text-anchor': late ? 'end' : 'start' }, (event.name || event.kind).slice(0, 24)));
+    const at = x(event.at), text = shortened(event.name || event.kind, 24), wide = text.length * 6.5 + 6, late = at + wide > width;
+    root.append(svg('line', { class: kind, x1: at, x2: at, y1: top, y2: height - bottom }));
+    const from = late ? at - wide : at;
+    if (taken.some(([a, b]) => from < b && from + wide > a)) return;
+    taken.push([from, from + wide]);
+    root.append(svg('text', { class: kind, x: at + (late ? -4 : 4), y: kind === 'incident' ? height - bottom - 6 : top + 9, 'text-anchor': late ? 'end' : 'start' }, text));
   };
+  taken = [];
   data.marks.forEach((m) => upright(m, 'mark'));
-  data.incidents.forEach((i) => upright(i, 'incident'));
+  taken = [];
+  data.incidents.slice().reverse().forEach((i) => upright(i, 'incident'));
   box.replaceChildren(root);
   chart = { root: root, left: left, width: width - left - right, full: width };
   root.addEventListener('pointerdown', drag);
@@ -216,6 +228,55 @@ function overTime() {
   for (const [kind, at, text] of events.sort((a, b) => a[1] - b[1])) $('events').append(el('li', { class: kind }, time(at) + '  ' + text));
   legend();
   setRange(0, END);
+}
+
+// ---- cycles
+function cycles() {
+  const told = data.cycles;
+  if (!told) return;
+  $('cycles').hidden = false;
+  const over = told.list.filter((c) => c.to !== null).length;
+  const range = (a, show) => show(a.minimum_bytes) + ' to ' + show(a.maximum_bytes) + ', ' + show(a.average_bytes) + ' on average; ' + signed(a.growth_bytes) + ' from first to last';
+  const sum = told.total ? plural(told.completed, 'cycle ', 'cycles ') + told.marks + '.' : 'No cycle is over yet, ' + told.marks + '.';
+  const lines = [sum];
+  if (told.total) {
+    lines.push('Outstanding: ' + range(told.total.outstanding, bytesText) + '.');
+    if (told.total.rss) lines.push('Resident: ' + range(told.total.rss, size) + '.');
+    if (told.total.usage) lines.push('Usage' + (told.total.limit_bytes === null ? '' : ' of ' + size(told.total.limit_bytes)) + ': ' + range(told.total.usage, size) + '.');
+    if (told.thresholds.length) lines.push('Cycles that reached ' + told.thresholds.map((t) => t.percent + '% of the limit: ' + t.cycles).join(', ') + '.');
+  }
+  $('cycles-sum').replaceChildren(...lines.flatMap((line, i) => i ? [el('br'), line] : [line]));
+  for (const g of told.growing) {
+    const most = Math.max(1, ...g.per_cycle.map(Math.abs));
+    const bars = svg('svg', { class: 'bars', viewBox: '0 0 ' + Math.max(1, g.per_cycle.length) * 8 + ' 20', role: 'img', 'aria-label': g.per_cycle.map(signed).join(', ') });
+    bars.style.width = Math.min(240, g.per_cycle.length * 8) + 'px';
+    g.per_cycle.forEach((n, i) => bars.append(svg('rect', { x: i * 8, width: 6, y: 20 - 20 * Math.max(0, n) / most, height: 20 * Math.max(0, n) / most })));
+    $('every').append(el('li', {}, el('strong', {}, g.name), ' grows in each of ' + plural(over, 'cycle', 'cycles') + ', ' + about + signed(g.gained) + ' in all ', bars));
+  }
+  const has = (key) => told.list.some((c) => c.amounts[key]);
+  const columns = [['#', (c) => String(c.number)], ['from', (c) => c.from + (c.to === null ? ' (not over)' : '')], ['time', (c) => time(c.amounts.seconds)],
+    ['grew', (c) => signed(c.amounts.outstanding.growth_bytes)]];
+  const add = (key, name, show) => {
+    if (!has(key)) return;
+    for (const [word, field] of [['min', 'minimum_bytes'], ['avg', 'average_bytes'], ['max', 'maximum_bytes']]) columns.push([name + ' ' + word, (c) => c.amounts[key] ? show(c.amounts[key][field]) : '–']);
+  };
+  add('outstanding', 'outstanding', bytesText);
+  add('rss', 'resident', size);
+  add('usage', 'usage', size);
+  const numeric = (i) => i === 1 ? {} : { class: 'n' };
+  $('cycle-list').tHead.replaceChildren(el('tr', {}, ...columns.map(([name], i) => el('th', Object.assign({ scope: 'col' }, numeric(i)), name))));
+  const rows = told.list.map((c) => {
+    const row = el('tr', {}, ...columns.map(([, value], i) => el('td', numeric(i), value(c))));
+    const show = () => setRange(c.at, c.at + c.amounts.seconds);
+    if (hasPast) {
+      row.tabIndex = 0;
+      row.onclick = show;
+      row.onkeydown = (e) => { if (e.key === 'Enter') show(); };
+    }
+    return row;
+  });
+  if (told.earlier) rows.unshift(el('tr', {}, el('td', { colspan: String(columns.length) }, plural(told.earlier, 'earlier cycle', 'earlier cycles'))));
+  $('cycle-list').tBodies[0].replaceChildren(...rows);
 }
 
 // ---- flame graph
@@ -387,7 +448,8 @@ function frameList(s) {
     list.append(el('li', f.allocator ? { class: 'dim' } : {}, f.name, el('small', {}, (place && place !== f.name ? '  ' + place : '') + (f.inlined ? '  (inlined)' : '') + (f.reason ? '  (' + f.reason + ')' : ''))));
   });
   if (!s.complete) list.append(el('li', { class: 'dim' }, '[outer frames unknown]'));
-  return list;
+  if (!s.per_cycle.some((n) => n !== 0)) return list;
+  return el('div', {}, list, el('p', { class: 'hint' }, 'gained per cycle: ' + s.per_cycle.map(signed).join(', ')));
 }
 function header() {
   const row = el('tr');
@@ -462,6 +524,7 @@ head();
 flame();
 stacks();
 overTime();
+cycles();
 drawFlame();
 drawStacks();
 let width = innerWidth;

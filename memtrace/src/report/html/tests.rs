@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::report::{
     fixtures,
-    profile::{Incident, Mark, Moment, Series, Threshold, UsagePoint, arbitrary},
+    profile::{Events, Incident, Mark, Moment, Series, Threshold, UsagePoint, arbitrary},
 };
 
 /// The data in a page, as a browser would read it.
@@ -41,20 +41,23 @@ fn golden() {
             }],
         )]),
         stacks: vec![vec![moment(5.0, 7), moment(30.5, 35_756_442)]],
-        marks: vec![Mark {
-            at: 10.0,
-            name: "cycle 1".to_owned(),
-        }],
-        thresholds: vec![Threshold {
-            name: "80%".to_owned(),
-            bytes: 80,
-        }],
-        incidents: vec![Incident {
-            at: 30.0,
-            pid: Some(1234),
-            kind: "OOM kill".to_owned(),
-            text: "server (1234) was killed".to_owned(),
-        }],
+        from_seconds: 0.0,
+        events: Events {
+            marks: vec![Mark {
+                at: 10.0,
+                name: "cycle 1".to_owned(),
+            }],
+            thresholds: vec![Threshold {
+                name: "80%".to_owned(),
+                bytes: 80,
+            }],
+            incidents: vec![Incident {
+                at: 30.0,
+                pid: Some(1234),
+                kind: "OOM kill".to_owned(),
+                text: "server (1234) was killed".to_owned(),
+            }],
+        },
     };
     let data = read(&page(&Profile::new(&fixtures::leak(), series)));
     insta::assert_snapshot!(serde_json::to_string_pretty(&data).unwrap());

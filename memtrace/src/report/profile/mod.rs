@@ -6,15 +6,18 @@
 //! [`csv`](super::csv), [`html`](super::html)) are pure functions of it, and their sums are those
 //! of the JSON report.
 
+mod events;
 mod form;
 pub mod names;
 mod usage;
 
 use std::collections::BTreeMap;
 
+pub use events::Events;
 pub use form::ProfileForm;
 pub use usage::{MAX_USAGE_POINTS, UsageHistory};
 
+use super::cycles::Cycles;
 use super::model::{Frame, NotShown, Report};
 use crate::ledger::regions::RegionKind;
 use crate::trend::Verdict;
@@ -36,6 +39,10 @@ pub struct Profile {
     pub thresholds: Vec<Threshold>,
     /// What went wrong, in order of time.
     pub incidents: Vec<Incident>,
+    /// What happened between marks.
+    pub cycles: Option<Cycles>,
+    /// Seconds after tracing began at which its time begins.
+    pub from_seconds: f64,
 }
 
 /// Where a profile comes from.
@@ -170,6 +177,8 @@ pub struct Sample {
     pub complete: bool,
     /// Innermost first.
     pub frames: Vec<Frame>,
+    /// What it gained in each cycle; empty without.
+    pub gained_per_cycle: Vec<i64>,
     /// The past; empty without a series.
     pub history: Vec<Moment>,
 }
@@ -223,12 +232,10 @@ pub struct Series {
     pub usage: BTreeMap<u32, Vec<UsagePoint>>,
     /// The past of each of the report's stacks, in its order; may be shorter.
     pub stacks: Vec<Vec<Moment>>,
-    /// Named moments.
-    pub marks: Vec<Mark>,
-    /// Watched amounts.
-    pub thresholds: Vec<Threshold>,
-    /// What went wrong.
-    pub incidents: Vec<Incident>,
+    /// What happened.
+    pub events: Events,
+    /// Seconds after tracing began at which its time begins.
+    pub from_seconds: f64,
 }
 
 impl Profile {
@@ -256,9 +263,11 @@ impl Profile {
                 })
                 .collect(),
             not_shown: report.not_shown,
-            marks: series.marks,
-            thresholds: series.thresholds,
-            incidents: series.incidents,
+            marks: series.events.marks,
+            thresholds: series.events.thresholds,
+            incidents: series.events.incidents,
+            cycles: report.cycles.clone(),
+            from_seconds: series.from_seconds,
         }
     }
 
@@ -351,6 +360,7 @@ fn sample(stack: &super::model::Stack, summed: bool, history: Vec<Moment>) -> Sa
         confidence: stack.confidence,
         complete: stack.complete,
         frames: stack.frames.clone(),
+        gained_per_cycle: stack.gained_per_cycle.clone(),
         history,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Pure: the same report, width and colour give the same text.
 
+mod cycles;
 mod facts;
 mod headline;
 mod losses;
@@ -52,6 +53,7 @@ pub fn render(report: &Report, options: TextOptions) -> String {
     page.gap();
     facts::write(&mut page, &view);
     losses::write(&mut page, &view);
+    cycles::write(&mut page, &view);
     stacks::write(&mut page, &view);
     page.finish()
 }

@@ -80,6 +80,7 @@ fn stack_line(page: &mut Page, view: &View<'_>, stack: &Stack) {
         let text = "part of this may belong to a call path that looks alike";
         page.prose(INDENT, &[plain("    "), piece(style::WARN, text)]);
     }
+    super::cycles::of_stack(page, INDENT, stack);
     if view.verbose {
         let text = format!(
             "allocated {} in {}, freed {} in {}",
