@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use memtrace_tests::{
-    Cgroup, Program, Report, Target, Tracer, memtrace, memtrace_bin, require_kernel,
+    Browser, Cgroup, Program, Report, Target, Tracer, memtrace, memtrace_bin, require_browser,
+    require_kernel,
 };
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ fn events(page: &str) -> Value {
 }
 
 /// The page of a live session has the same marks, thresholds, incidents and cycles as that of its
-/// recording.
+/// recording, and a browser shows them.
 #[test]
 fn live_page_is_the_recorded_one() {
     require_kernel!();
@@ -148,5 +149,29 @@ fn live_page_is_the_recorded_one() {
     assert_eq!(live["marks"].as_array().map(Vec::len), Some(CYCLES + 1));
     assert_eq!(live["thresholds"].as_array().map(Vec::len), Some(2));
     assert_eq!(live["incidents"][0]["kind"], "1% of the limit");
+    // Its kind is not said twice.
+    let said = live["incidents"][0]["text"].as_str().unwrap_or_default();
+    assert!(
+        said.contains(" used by cgroup ") && !said.contains("MEMORY"),
+        "{said}"
+    );
     assert_eq!(live["cycles"]["completed"], CYCLES);
+
+    require_browser!();
+    let browser = Browser::start(&folder.path().join("profile"));
+    browser.open(&page);
+    let told = browser.text("#cycles");
+    let leak = |text: &str| {
+        text.contains("leak_in_cycle (cycles.c:") && text.contains("grows in each of 4 cycles")
+    };
+    assert!(told.lines().any(leak), "{told}");
+    let rows = "return document.querySelectorAll('#cycle-list tbody tr').length";
+    assert_eq!(browser.script(rows), json!(CYCLES + 1));
+    // A click on a cycle shows its time.
+    browser.click("#cycle-list tbody tr:nth-child(2) td");
+    browser.wait_for("return document.querySelector('#chart .select') !== null");
+    let drawn =
+        "return ['mark', 'incident'].every((c) => document.querySelector('#chart line.' + c))";
+    assert_eq!(browser.script(drawn), json!(true));
+    assert_eq!(browser.console(), Vec::<String>::new());
 }

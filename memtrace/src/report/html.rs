@@ -214,8 +214,10 @@ fn cycles(profile: &Profile, cycles: &Cycles) -> Value {
         })
     });
     json!({
+        "name": cycles.name.as_deref().map(clean),
         "marks": clean(&cycles.marks()),
         "completed": cycles.completed,
+        "needed": cycles.needed,
         "earlier": cycles.earlier,
         "total": cycles.total,
         "thresholds": cycles.thresholds,

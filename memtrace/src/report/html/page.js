@@ -70,14 +70,14 @@ function head() {
   $('target').textContent = meta.target + ' on ' + meta.host + ', ' + moment(meta.taken_at) + ', after ' + time(meta.duration_seconds);
   const growing = data.stacks.filter((s) => s.verdict === 'growing');
   const worst = growing.slice().sort((a, b) => b.growth - a.growth)[0];
-  const limits = data.processes.map((p) => p.seconds_to_limit).filter((s) => s !== null);
+  const soonest = data.processes.filter((p) => p.seconds_to_limit !== null).sort((a, b) => a.seconds_to_limit - b.seconds_to_limit)[0];
   const headline = $('headline');
   if (worst) {
     const frame = data.frames[worst.frames[worst.culprit]];
     headline.className = 'bad';
     headline.textContent = plural(growing.length, 'stack grows', 'stacks grow') + ': ' + (frame ? frame.name : 'an unknown function') +
       (frame && frame.place ? ' (' + frame.place.replace(/^.*\//, '') + ')' : '') + ' ' + rate(worst.growth) + (growing.length > 1 ? ' and others' : '') +
-      (limits.length ? '; the memory limit is met in ' + time(Math.min(...limits)) : '');
+      (soonest ? '; the ' + (soonest.limit === null ? "machine's memory is full in " : 'memory limit is met in ') + time(soonest.seconds_to_limit) : '');
   } else if (data.processes.some((p) => p.verdict === 'growing')) {
     headline.className = 'bad';
     headline.textContent = 'A process grows, but no single stack does';
@@ -236,7 +236,7 @@ function cycles() {
   if (!told) return;
   $('cycles').hidden = false;
   const over = told.list.filter((c) => c.to !== null).length;
-  const range = (a, show) => show(a.minimum_bytes) + ' to ' + show(a.maximum_bytes) + ', ' + show(a.average_bytes) + ' on average; ' + signed(a.growth_bytes) + ' from first to last';
+  const range = (a, show) => show(a.minimum_bytes) + ' to ' + show(a.maximum_bytes) + ', average ' + show(a.average_bytes) + ', ' + signed(a.growth_bytes) + ' from first to last';
   const sum = told.total ? plural(told.completed, 'cycle ', 'cycles ') + told.marks + '.' : 'No cycle is over yet, ' + told.marks + '.';
   const lines = [sum];
   if (told.total) {
@@ -253,17 +253,18 @@ function cycles() {
     g.per_cycle.forEach((n, i) => bars.append(svg('rect', { x: i * 8, width: 6, y: 20 - 20 * Math.max(0, n) / most, height: 20 * Math.max(0, n) / most })));
     $('every').append(el('li', {}, el('strong', {}, g.name), ' grows in each of ' + plural(over, 'cycle', 'cycles') + ', ' + about + signed(g.gained) + ' in all ', bars));
   }
+  if (!told.growing.length) $('every').append(el('li', { class: 'hint' }, told.completed < told.needed ? 'What grows in every cycle is told from ' + told.needed + ' on.' : 'Nothing grew in every cycle.'));
   const has = (key) => told.list.some((c) => c.amounts[key]);
-  const columns = [['#', (c) => String(c.number)], ['from', (c) => c.from + (c.to === null ? ' (not over)' : '')], ['time', (c) => time(c.amounts.seconds)],
-    ['grew', (c) => signed(c.amounts.outstanding.growth_bytes)]];
+  const columns = [['#', (c) => String(c.number)], ['time', (c) => time(c.amounts.seconds) + (c.to === null ? ' so far' : '')], ['grew', (c) => about + signed(c.amounts.outstanding.growth_bytes)]];
+  if (told.name === null) columns.splice(1, 0, ['from', (c) => c.from]);
   const add = (key, name, show) => {
     if (!has(key)) return;
-    for (const [word, field] of [['min', 'minimum_bytes'], ['avg', 'average_bytes'], ['max', 'maximum_bytes']]) columns.push([name + ' ' + word, (c) => c.amounts[key] ? show(c.amounts[key][field]) : '–']);
+    for (const [word, field] of [['min', 'minimum_bytes'], ['avg', 'average_bytes'], ['max', 'maximum_bytes']]) columns.push([word === 'min' ? name + ' min' : word, (c) => c.amounts[key] ? show(c.amounts[key][field]) : '–']);
   };
   add('outstanding', 'outstanding', bytesText);
   add('rss', 'resident', size);
   add('usage', 'usage', size);
-  const numeric = (i) => i === 1 ? {} : { class: 'n' };
+  const numeric = (i) => columns[i][0] === 'from' ? {} : { class: 'n' };
   $('cycle-list').tHead.replaceChildren(el('tr', {}, ...columns.map(([name], i) => el('th', Object.assign({ scope: 'col' }, numeric(i)), name))));
   const rows = told.list.map((c) => {
     const row = el('tr', {}, ...columns.map(([, value], i) => el('td', numeric(i), value(c))));
@@ -277,6 +278,7 @@ function cycles() {
   });
   if (told.earlier) rows.unshift(el('tr', {}, el('td', { colspan: String(columns.length) }, plural(told.earlier, 'earlier cycle', 'earlier cycles'))));
   $('cycle-list').tBodies[0].replaceChildren(...rows);
+  $('cycle-hint').hidden = !hasPast;
 }
 
 // ---- flame graph

@@ -43,10 +43,7 @@ impl Events {
             at: incident.seconds_since_start,
             pid: incident.pid(),
             kind,
-            text: incident::lines(incident)
-                .into_iter()
-                .next()
-                .unwrap_or_default(),
+            text: said(incident),
         };
         push(&mut self.incidents, told);
     }
@@ -63,6 +60,16 @@ impl Events {
         self.incidents
             .retain_mut(|incident| within(&mut incident.at));
         self
+    }
+}
+
+/// An incident's first line without its heading, which is its kind.
+fn said(incident: &incident::Incident) -> String {
+    let first = incident::lines(incident).into_iter().next();
+    let first = first.unwrap_or_default();
+    match first.split_once(": ") {
+        Some((_, text)) => text.to_owned(),
+        None => first,
     }
 }
 
