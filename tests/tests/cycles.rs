@@ -144,7 +144,7 @@ fn live_page_is_the_recorded_one() {
     let output = ["--format", "html", "--output", page.to_str().unwrap()];
     let record = ["--record", recording.to_str().unwrap()];
     session(folder.path(), "pages", &[&output[..], &record[..]].concat());
-    let live = events(&std::fs::read_to_string(page).unwrap());
+    let live = events(&std::fs::read_to_string(&page).unwrap());
     assert_eq!(live, events(&read(&recording, "html")));
     assert_eq!(live["marks"].as_array().map(Vec::len), Some(CYCLES + 1));
     assert_eq!(live["thresholds"].as_array().map(Vec::len), Some(2));

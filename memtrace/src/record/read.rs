@@ -521,12 +521,13 @@ impl Recording {
 
 fn no_mark(name: &str, moments: &[Moment]) -> String {
     let name = crate::symbolize::printable(name);
-    let known: Vec<_> = moments
-        .iter()
-        .flat_map(|m| &m.marks)
-        .take(10)
-        .map(|mark| format!("\"{}\"", crate::symbolize::printable(mark)))
-        .collect();
+    let mut known: Vec<String> = Vec::new();
+    for mark in moments.iter().flat_map(|m| &m.marks) {
+        let mark = format!("\"{}\"", crate::symbolize::printable(mark));
+        if known.len() < 10 && !known.contains(&mark) {
+            known.push(mark);
+        }
+    }
     if known.is_empty() {
         return format!("no mark is called \"{name}\": it has no marks; name a time instead");
     }

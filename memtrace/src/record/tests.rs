@@ -495,13 +495,16 @@ fn clock_jumps() {
     assert_eq!(at("-2s").unwrap(), 2000);
 }
 
-// A mark that is not there is named, with those that are; control characters do not get through.
+// A mark that is not there is named, with those that are, each once; control characters do not get
+// through.
 #[test]
 fn marks_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("r");
     let mut series = one_leak(3, 1);
     series[1].mark = Some("cycle \x1b[31m1".to_owned());
+    let mark = series[1].mark.clone();
+    series[2].mark = mark;
     drop(record(&path, &series));
     let recording = Recording::open(&path).unwrap();
     let error = recording
@@ -509,6 +512,7 @@ fn marks_are_named() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("there is \"cycle "), "{error}");
+    assert_eq!(error.matches("cycle ").count(), 1, "{error}");
     assert!(!error.contains(['\x1b', '\n']), "{error:?}");
 }
 

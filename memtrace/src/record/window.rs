@@ -37,6 +37,7 @@ impl Recording {
             *count > 0
         });
         report.started_at.clone_from(&from.taken_at);
+        report.gained_since = Some(from.taken_at.clone());
         report.duration_seconds = (to.at_ms - from.at_ms) as f64 / 1000.0;
         let seconds = report.intervals.seconds;
         let completed = (report.duration_seconds / seconds + 0.1) as u32;

@@ -99,6 +99,7 @@ fn report(stacks: Vec<Stack>) -> Report {
         started_at: "2026-01-02T03:04:05Z".to_owned(),
         taken_at: "2026-01-02T03:04:35.5Z".to_owned(),
         duration_seconds: 30.5,
+        gained_since: None,
         intervals: Intervals {
             seconds: 5.0,
             completed: 6,

@@ -103,6 +103,7 @@ fn data(profile: &Profile) -> Value {
             "started_at": clean(&meta.started_at),
             "taken_at": clean(&meta.taken_at),
             "duration_seconds": meta.duration_seconds,
+            "gained_since": meta.gained_since,
             "interval_seconds": meta.interval_seconds,
             "intervals_completed": meta.intervals_completed,
             "sample_bytes": meta.sample_bytes,

@@ -97,6 +97,7 @@ mod tests {
             name: String::new(),
             at: String::new(),
         }];
+        report.gained_since = Some(String::new());
         report.cycles = Some(crate::report::cycles::tests::cycles());
         report.stacks[0].gained_per_cycle = vec![1];
         group::apply(&mut report, GroupBy::Function, None);

@@ -31,6 +31,10 @@ pub struct Report {
     pub taken_at: String,
     /// Seconds between the two on the monotonic clock.
     pub duration_seconds: f64,
+    /// The moment since which the figures of stacks are what was gained, RFC 3339; nothing when they
+    /// are what is outstanding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gained_since: Option<String>,
     /// How far the series behind the verdicts reaches.
     pub intervals: Intervals,
     /// What was asked for.

@@ -185,6 +185,7 @@ impl Session {
             started_at: self.started_at.to_string(),
             taken_at: jiff::Timestamp::now().to_string(),
             duration_seconds: self.started.elapsed().as_secs_f64(),
+            gained_since: None,
             intervals: Intervals {
                 seconds: self.options.interval.as_secs_f64(),
                 completed: self.intervals_completed(),

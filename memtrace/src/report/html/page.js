@@ -67,7 +67,7 @@ const isWhole = () => state.from <= 0 && state.to >= END;
 function head() {
   document.documentElement.lang = 'en';
   const meta = data.meta;
-  $('target').textContent = meta.target + ' on ' + meta.host + ', ' + moment(meta.taken_at) + ', after ' + time(meta.duration_seconds);
+  $('target').textContent = meta.target + ' on ' + meta.host + ', ' + moment(meta.taken_at) + (meta.gained_since ? ', gained in ' : ', after ') + time(meta.duration_seconds);
   const growing = data.stacks.filter((s) => s.verdict === 'growing');
   const worst = growing.slice().sort((a, b) => b.growth - a.growth)[0];
   const soonest = data.processes.filter((p) => p.seconds_to_limit !== null).sort((a, b) => a.seconds_to_limit - b.seconds_to_limit)[0];
@@ -89,7 +89,7 @@ function head() {
   const facts = $('facts');
   const fact = (name, value) => facts.append(el('div', {}, el('dt', {}, name), el('dd', {}, value)));
   const total = data.stacks.reduce((sum, s) => sum + (s.apart ? 0 : s.bytes), data.not_shown.bytes);
-  fact('outstanding since the attach', bytesText(total));
+  fact(meta.gained_since ? 'gained in this time' : 'outstanding since the attach', bytesText(total));
   if (data.processes.length === 1) {
     const p = data.processes[0];
     fact('process', p.name + ', ' + p.state);

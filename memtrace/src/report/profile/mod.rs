@@ -60,6 +60,9 @@ pub struct Meta {
     pub taken_at: String,
     /// Seconds between the two.
     pub duration_seconds: f64,
+    /// The moment since which the figures of stacks are what was gained; nothing when they are what
+    /// is outstanding.
+    pub gained_since: Option<String>,
     /// Seconds between reports.
     pub interval_seconds: f64,
     /// Intervals the verdicts are made of.
@@ -307,6 +310,7 @@ fn meta(report: &Report) -> Meta {
         started_at: report.started_at.clone(),
         taken_at: report.taken_at.clone(),
         duration_seconds: report.duration_seconds,
+        gained_since: report.gained_since.clone(),
         interval_seconds: report.intervals.seconds,
         intervals_completed: report.intervals.completed,
         sample_bytes: report.overhead.sample_bytes,

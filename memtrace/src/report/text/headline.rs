@@ -16,14 +16,18 @@ const HANG: usize = 9;
 /// `memtrace: pid 1234 (server), attached 30.5 s ago, report of 03:04:35 UTC`.
 pub(super) fn title(page: &mut Page, view: &View<'_>) {
     let report = view.report;
-    let since = match report.target.kind {
-        "run" => "started",
-        _ => "attached",
-    };
     let age = tight(human::seconds(report.duration_seconds));
-    let mut rest = format!(", {since} {age} ago");
+    let mut rest = match (&report.gained_since, report.target.kind) {
+        (Some(_), _) => format!(", gained in {age}"),
+        (None, "run") => format!(", started {age} ago"),
+        (None, _) => format!(", attached {age} ago"),
+    };
     if let Some(time) = time_of_day(&report.taken_at) {
-        rest.push_str(&format!(", report of {}", tight(time)));
+        let until = match report.gained_since {
+            Some(_) => " until",
+            None => ", report of",
+        };
+        rest.push_str(&format!("{until} {}", tight(time)));
     }
     page.prose(
         10,
@@ -162,10 +166,14 @@ impl Leak {
             .as_ref()
             .map(|place| format!(" ({})", tight(place)));
         let rest = format!(
-            " {}, {} sure — {} outstanding in {}",
+            " {}, {} sure — {} {} in {}",
             view.rate(self.rate),
             human::confidence(self.confidence),
             view.bytes(self.bytes),
+            match view.report.gained_since {
+                Some(_) => "gained",
+                None => "outstanding",
+            },
             view.counted(self.probe, self.objects),
         );
         let pieces = [
@@ -199,7 +207,11 @@ fn no_leak(view: &View<'_>) -> Vec<Piece> {
         return nothing_outstanding(view);
     }
     if report.stacks.is_empty() {
-        return vec![plain("No allocation passes the filters.")];
+        let text = match report.gained_since {
+            Some(_) => "No stack gained anything in this time.",
+            None => "No allocation passes the filters.",
+        };
+        return vec![plain(text)];
     }
     if done < needed {
         return vec![

@@ -45,7 +45,12 @@ pub(super) fn write(page: &mut Page, view: &View<'_>) {
 }
 
 fn amounts(view: &View<'_>, bytes: u64, objects: &str, rate: f64) -> [Vec<Piece>; 2] {
-    let held = piece(style::BOLD, view.bytes(bytes));
+    let sign = if view.report.gained_since.is_some() {
+        "+"
+    } else {
+        ""
+    };
+    let held = piece(style::BOLD, format!("{sign}{}", view.bytes(bytes)));
     [
         vec![held, plain(format!(" in {objects}"))],
         vec![plain(view.rate(rate))],

@@ -190,6 +190,27 @@ fn too_early() {
     insta::assert_snapshot!(render(&report, at(80)));
 }
 
+// A window: what was gained is called that, and nobody was attached when it began.
+#[test]
+fn window() {
+    let mut report = fixtures::leak();
+    report.gained_since = Some("2026-01-02T03:04:04Z".to_owned());
+    let text = render(&report, at(100));
+    for part in [
+        "pid 1234 (server), gained in 30.5 s until 03:04:35 UTC",
+        "99% sure — 34.1 MiB gained in 1,203 objects",
+        "#1  +34.1 MiB in 1,203 objects",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    report.stacks.clear();
+    let text = render(&report, at(100));
+    assert!(
+        text.contains("No stack gained anything in this time."),
+        "{text}"
+    );
+}
+
 // Nothing outstanding, nothing probed: each is said.
 #[test]
 fn empty() {
