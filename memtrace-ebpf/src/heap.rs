@@ -67,11 +67,16 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     let calls = calls::wanted();
     thread.hits.entries += 1;
     let sp = registers(ctx).sp();
-    let returns_to = if thread.depth > 0 || settings().regions != 0 {
+    let resizes = takes_old_block(function);
+    let returns_to = if thread.depth > 0 || settings().regions != 0 || resizes {
         return_address(ctx)
     } else {
         0
     };
+    let size = requested(ctx, function);
+    if resizes && is_same_call(ctx, thread, sp, size, returns_to) {
+        return;
+    }
     let tail_called = thread.depth > 0 && is_trampoline(returns_to);
     let vanished = if tail_called {
         Vanished::Below
@@ -85,7 +90,6 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
         count(Counter::NestingTooDeep, 1);
         return;
     }
-    let size = requested(ctx, function);
     // SAFETY: a pointer into this thread's own state.
     let call = unsafe { &mut *thread::call_at(thread, depth) };
     call.sp = sp;
@@ -101,7 +105,7 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     if matches!(function, Function::PosixMemalign) {
         call.out_pointer = argument(ctx, 0);
     }
-    if takes_old_block(function) {
+    if resizes {
         take_old(thread, call, untagged(argument(ctx, 0)), depth);
     }
     thread.depth = depth + 1;
@@ -121,6 +125,32 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
             context::fingerprint(ctx, thread, call, function);
         }
     }
+}
+
+/// Whether a resizing function was jumped to by one whose return instructions are probed (mimalloc's
+/// `mi_new_reallocn` ends in a jump to `mi_new_realloc`): it has that one's place on the stack, its
+/// return address and its block, and what ends it ends both. It goes on under the first one's name.
+/// The same when a call that an exception ended is tried again: its block is still in flight. Where
+/// return addresses come in a register, no return instruction is probed.
+#[inline(always)]
+fn is_same_call(
+    ctx: &ProbeContext,
+    thread: &mut Thread,
+    sp: u64,
+    size: u64,
+    returns_to: u64,
+) -> bool {
+    if RETURN_POPS == 0 || thread.depth == 0 {
+        return false;
+    }
+    let index = thread.depth - 1;
+    // SAFETY: a pointer into this thread's own state.
+    let top = unsafe { &*thread::call_at(thread, index) };
+    top.sp == sp
+        && top.return_to == returns_to
+        && top.size == size
+        && top.old_address != 0
+        && top.old_address == untagged(argument(ctx, 0))
 }
 
 /// Whether the function was jumped to by one whose return is probed (glibc's `realloc(NULL, n)`

@@ -60,7 +60,7 @@ pub fn drop_vanished(thread: &mut Thread, sp: u64, which: Vanished) {
         }
         // SAFETY: `call_at` returns a pointer into this state.
         let top = unsafe { &*call_at(thread, depth - 1) };
-        if top.sp > limit && !(new_call && is_overwritten(top.sp)) {
+        if top.sp > limit && !(new_call && is_overwritten(top)) {
             break;
         }
         depth -= 1;
@@ -85,18 +85,22 @@ pub fn drop_vanished(thread: &mut Thread, sp: u64, which: Vanished) {
     }
 }
 
-/// Whether the return address of a call that was entered with this stack pointer is no longer the
-/// return probe's trampoline, the start of a page: the call was left by longjmp or an exception,
-/// and deeper calls have written there since. Where return addresses come in a register, nobody
-/// knows.
+/// Whether the return address of a call is no longer the return probe's trampoline, the start of a
+/// page: the call was left by longjmp or an exception, and deeper calls have written there since.
+/// Where return instructions are probed it never was the trampoline; what such a call calls counts
+/// by itself, but for a call that holds a block, which is not overwritten while its return address
+/// is what it was at the entry. Where return addresses come in a register, nobody knows.
 #[inline(always)]
-fn is_overwritten(sp: u64) -> bool {
+fn is_overwritten(call: &Call) -> bool {
     if RETURN_POPS == 0 {
         return false;
     }
     // SAFETY: the helper checks the address.
-    let slot = unsafe { bpf_probe_read_user(sp as *const u64) };
-    slot.is_ok_and(|address| !is_trampoline(address))
+    let slot = unsafe { bpf_probe_read_user(call.sp as *const u64) };
+    slot.is_ok_and(|address| {
+        let unchanged = call.old_address != 0 && address == call.return_to;
+        !is_trampoline(address) && !unchanged
+    })
 }
 
 /// Whether a return address is that of the return probes' trampoline. Of others that are the

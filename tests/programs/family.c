@@ -115,7 +115,6 @@ static const struct more tc_gives[] = {
     {"tc_delete_sized", GIVE_N}, {"tc_deletearray_sized", GIVE_N}, {"tc_delete_aligned", GIVE_A},
     {"tc_deletearray_aligned", GIVE_A}, {"tc_delete_sized_aligned", GIVE_N_A}, {0},
 };
-/* Not mi_new_realloc and mi_new_reallocn: their returns are not seen, which is counted (vanished_reallocs). */
 static const struct more mi_takes[] = {
     {"mi_zalloc", N}, {"mi_valloc", N}, {"mi_pvalloc", N}, {"mi_new", N}, {"mi_new_nothrow", N},
     {"mi_malloc_aligned", N_A}, {"mi_zalloc_aligned", N_A}, {"mi_new_aligned", N_A},
@@ -125,7 +124,7 @@ static const struct more mi_takes[] = {
     {"mi_heap_malloc", H_N}, {"mi_heap_zalloc", H_N}, {"mi_heap_malloc_aligned", H_N_A},
     {"mi_reallocf", P_N}, {"mi_rezalloc", P_N}, {"mi_realloc_aligned", P_N_A},
     {"mi_rezalloc_aligned", P_N_A}, {"mi_reallocn", P_COUNT_N}, {"mi_recalloc", P_COUNT_N},
-    {"mi_reallocarray", P_COUNT_N},
+    {"mi_reallocarray", P_COUNT_N}, {"mi_new_realloc", P_N}, {"mi_new_reallocn", P_COUNT_N},
     {"mi_recalloc_aligned", P_COUNT_N_A}, {0},
 };
 static const struct more mi_gives[] = {
