@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use crate::report::{Report, Stack};
+use crate::report::{Frame, Report, Stack};
 
 /// What one program holds, by its own count.
 #[derive(Clone, Debug, Deserialize)]
@@ -147,14 +147,20 @@ fn site_of<'a>(stack: &Stack, truth: &'a Truth) -> Option<&'a str> {
     })
 }
 
+/// The loader's own start has a name only where its symbols are installed.
 fn is_startup(stack: &Stack) -> bool {
+    let of_loader = |frame: &Frame| {
+        let module = frame.module.as_deref().unwrap_or_default();
+        frame.function.is_none() && module.contains("/ld-linux")
+    };
+    let is_start = |frame: &Frame| {
+        matches!(
+            frame.name(),
+            "_start" | "_dl_start_user" | "__libc_start_main" | "call_init"
+        )
+    };
     stack.complete
-        && stack.frames.iter().any(|frame| {
-            matches!(
-                frame.name(),
-                "_start" | "_dl_start_user" | "__libc_start_main" | "call_init"
-            )
-        })
+        && (stack.frames.iter().any(is_start) || stack.frames.last().is_some_and(of_loader))
         && !stack.frames.iter().any(|frame| frame.name() == "main")
 }
 

@@ -39,6 +39,9 @@ pub struct Options {
     /// A file or folder to put into /t, or where it says; shared libraries come along
     #[arg(long = "file", value_name = "FILE[:/PATH]", value_parser = Placed::parse)]
     files: Vec<Placed>,
+    /// The memtrace to put there, a release's for instance, instead of one that is built
+    #[arg(long, value_name = "FILE")]
+    memtrace: Option<PathBuf>,
     #[command(flatten)]
     tests: Choice,
     /// How long a guest may say nothing, in seconds, before it is given up
@@ -78,8 +81,9 @@ fn make_initramfs(
     options: &Options,
     to: &Path,
 ) -> Result<String> {
+    let built = || memtrace_for(workspace, options.arch);
     let memtrace = Placed {
-        file: memtrace_for(workspace, options.arch)?,
+        file: options.memtrace.clone().map_or_else(built, Ok)?,
         path: "/t/memtrace".to_owned(),
     };
     let Suite { command, files } = match &options.command {
