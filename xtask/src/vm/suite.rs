@@ -63,9 +63,12 @@ pub struct Choice {
 }
 
 impl Choice {
-    fn suites(&self) -> Vec<&str> {
+    fn suites(&self, arch: Arch) -> Vec<&str> {
         if self.suites.is_empty() {
-            return SUITES.to_vec();
+            let mut suites = SUITES.to_vec();
+            // Page faults are traced on x86-64 only.
+            suites.retain(|suite| arch == Arch::X86_64 || *suite != "faults");
+            return suites;
         }
         self.suites.iter().map(String::as_str).collect()
     }
@@ -80,7 +83,7 @@ pub struct Suite {
 /// Runs the tests on this machine first: that builds the programs they trace, and what fails here
 /// need not be tried elsewhere.
 pub fn prepare(workspace: &Workspace, arch: Arch, choice: &Choice) -> Result<Suite> {
-    let suites = choice.suites();
+    let suites = choice.suites(arch);
     if !choice.prepared {
         say("the tests on this machine's own kernel, for the programs and for comparison");
         test::kernel_suites(workspace, &suites)?;
