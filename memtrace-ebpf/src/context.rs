@@ -250,6 +250,7 @@ fn hash_wide(thread: &mut Thread, sp: u64) -> u64 {
     let Some(text) = trusted_text(thread) else {
         return 0;
     };
+    count(Counter::WideHits, 1);
     let mut hash = Hash { sum: 0, words: 0 };
     for chunk in 0..WIDE_BYTES / FINGERPRINT_BYTES {
         if !read_window(thread, sp + (chunk * FINGERPRINT_BYTES) as u64) {

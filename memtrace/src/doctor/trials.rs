@@ -2,7 +2,7 @@
 
 use crate::{
     probe::{
-        Attachments, Confinement, Features, HitCosts, KernelOptions, KernelSide, ProbeError,
+        Attachments, Calibration, Confinement, Features, KernelOptions, KernelSide, ProbeError,
         ReturnProbes, calibrate,
     },
     report::{
@@ -20,7 +20,7 @@ const SMALL: u32 = 1024;
 pub(super) struct Trials {
     kernel: Option<KernelSide>,
     return_probes: ReturnProbes,
-    costs: Option<HitCosts>,
+    costs: Option<Calibration>,
     // Programs that are loaded later need it.
     _stream: Option<Stream>,
     // Taking probes off is slow: done once, at the end.
@@ -41,7 +41,7 @@ impl Trials {
         let name = "probes";
         match self.load(features) {
             Err(error) => vec![Check::fail(name, error.to_string())],
-            Ok(costs) => {
+            Ok(Calibration { exact: costs, .. }) => {
                 let nanoseconds = |ns: f64| human::count(ns.round() as u64);
                 let found = format!(
                     "programs load, probes hit: an allocation costs {} ns, a free {} ns more",
@@ -59,7 +59,7 @@ impl Trials {
         }
     }
 
-    fn load(&mut self, features: &Features) -> Result<HitCosts, ProbeError> {
+    fn load(&mut self, features: &Features) -> Result<Calibration, ProbeError> {
         let options = KernelOptions {
             live_entries: SMALL,
             context_entries: SMALL,
@@ -71,12 +71,11 @@ impl Trials {
         let (mut kernel, ring) = KernelSide::load(&options, features)?;
         kernel.attach_lifecycle()?;
         let (calibration, attachments) = calibrate(&mut kernel)?;
-        let costs = calibration.exact;
         self._attachments = attachments;
-        self.costs = Some(costs);
+        self.costs = Some(calibration);
         self.kernel = Some(kernel);
         self._stream = Some(Stream::new(ring));
-        Ok(costs)
+        Ok(calibration)
     }
 
     /// How system calls that change mappings can be probed.
@@ -166,7 +165,12 @@ impl Trials {
 
     /// What each kind of hit costs; nothing when it could not be measured.
     pub(super) fn costs(&self) -> Vec<CostRow> {
-        let Some(costs) = self.costs else {
+        let Some(Calibration {
+            exact: costs,
+            stacks,
+            ..
+        }) = self.costs
+        else {
             return Vec::new();
         };
         [
@@ -180,6 +184,11 @@ impl Trials {
                 costs.stepped_pair_ns,
             ),
             ("free, single-stepped", costs.stepped_free_ns),
+            (
+                "more, where 8 KiB of stack tell call paths apart",
+                stacks.wide_ns,
+            ),
+            ("more, on a new call path (stack copied)", stacks.copy_ns),
         ]
         .into_iter()
         .map(|(kind, nanoseconds)| CostRow {

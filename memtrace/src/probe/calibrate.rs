@@ -6,13 +6,13 @@
 
 use std::{arch::global_asm, hint::black_box, path::Path, time::Instant};
 
-use memtrace_common::{Function, THREADS_UNKNOWN, Target};
+use memtrace_common::{Function, THREADS_UNKNOWN, Target, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK};
 
 use super::{
     AttachPoint, Attachments, KernelSide, ProbeError, Purpose,
     own_code::{OWN_FILE, own_file_offset},
 };
-use crate::id::{SpaceId, Tgid};
+use crate::id::{Fingerprint, SpaceId, Tgid};
 
 // Each function returns its second argument. The probed place is the first instruction.
 #[cfg(target_arch = "x86_64")]
@@ -73,6 +73,15 @@ pub struct HitCosts {
     pub stepped_free_ns: f64,
 }
 
+/// What some hits cost more than others, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StackCosts {
+    /// The wide window is hashed.
+    pub wide_ns: f64,
+    /// A new call path: its context is made, its stack copied.
+    pub copy_ns: f64,
+}
+
 /// Costs in both modes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Calibration {
@@ -80,6 +89,8 @@ pub struct Calibration {
     pub exact: HitCosts,
     /// Hardly any block is.
     pub sampled: HitCosts,
+    /// On top of either.
+    pub stacks: StackCosts,
 }
 
 /// Bytes between samples while the sampled mode is measured.
@@ -89,6 +100,8 @@ const SAMPLE_BYTES: u64 = 1 << 30;
 const SPACE: SpaceId = SpaceId(1);
 const ROUNDS: u32 = 500;
 const WARM_UP: u32 = 64;
+/// Stacks copied: the smallest ring buffer has room for them.
+const COPIES: u32 = 5;
 
 /// Measures. Takes some 10 ms; leaves nothing behind but its probes, which go with the returned
 /// attachments (taking probes off is slow, so it is done at the end, with the others).
@@ -118,9 +131,14 @@ pub fn calibrate(kernel: &mut KernelSide) -> Result<(Calibration, Attachments), 
         .collect::<Result<(), _>>()?;
     let calibration = as_target(kernel, SPACE, |kernel| {
         let exact = measure_both();
+        let stacks = measure_stacks(kernel)?;
         kernel.set_sampling(SAMPLE_BYTES)?;
         let sampled = measure_both();
-        Ok(Calibration { exact, sampled })
+        Ok(Calibration {
+            exact,
+            sampled,
+            stacks,
+        })
     })?;
     Ok((calibration, attachments))
 }
@@ -184,6 +202,53 @@ fn measure(alloc: Probed, free: Probed) -> (f64, f64) {
         }
     }
     (median(pairs), median(frees))
+}
+
+/// What call paths cost that are new, or need the wide window.
+fn measure_stacks(kernel: &mut KernelSide) -> Result<StackCosts, ProbeError> {
+    on_deep_stack(WARM_UP);
+    let usual = on_deep_stack(ROUNDS);
+    let mut keys = Vec::new();
+    kernel.walk_contexts(|key, _| {
+        if key.space == SPACE.0 {
+            keys.push(key);
+        }
+    })?;
+    let mut copies = Vec::new();
+    for _ in 0..COPIES {
+        kernel.remove_contexts(&keys)?;
+        copies.push(on_deep_stack(1));
+    }
+    let mut set_wide = |mode| {
+        let mut keys = keys.iter();
+        keys.try_for_each(|key| kernel.set_wide(Fingerprint(key.fingerprint), mode))
+    };
+    set_wide(WIDE_ALWAYS)?;
+    on_deep_stack(WARM_UP);
+    let wide = on_deep_stack(ROUNDS);
+    set_wide(WIDE_CHECK)?;
+    Ok(StackCosts {
+        wide_ns: (wide - usual).max(0.0),
+        copy_ns: (median(copies) - usual).max(0.0),
+    })
+}
+
+/// Nanoseconds of an allocation, always by one call path, with a stack below that fills the wide
+/// window.
+#[inline(never)]
+fn on_deep_stack(rounds: u32) -> f64 {
+    let below = black_box([1_u8; WIDE_BYTES]);
+    let mut pairs = Vec::with_capacity(rounds as usize);
+    for _ in 0..black_box(rounds) {
+        let start = Instant::now();
+        // SAFETY: the functions return their second argument and touch nothing.
+        let block = unsafe { memtrace_emulated_alloc(black_box(64), black_box(0x1000)) };
+        pairs.push(start.elapsed().as_nanos() as f64);
+        // SAFETY: as above.
+        unsafe { memtrace_emulated_free(black_box(block), 0) };
+    }
+    black_box(&below);
+    median(pairs)
 }
 
 pub(super) fn median(mut values: Vec<f64>) -> f64 {

@@ -22,7 +22,7 @@ mod tracefs;
 mod trial;
 
 pub use attach::{AttachPoint, Attachments, Purpose};
-pub use calibrate::{Calibration, HitCosts, calibrate};
+pub use calibrate::{Calibration, HitCosts, StackCosts, calibrate};
 pub use calibrate_memory::{MemoryCosts, calibrate_memory};
 pub use error::ProbeError;
 pub use features::Features;

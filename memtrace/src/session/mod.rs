@@ -273,6 +273,7 @@ impl Session {
                 exact: calibration.exact,
                 sampled: calibration.sampled,
                 sampling,
+                stacks: calibration.stacks,
                 ..CostModel::default()
             },
             meter: Meter::default(),

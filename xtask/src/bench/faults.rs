@@ -1,8 +1,12 @@
 //! `--probe fault` on programs that leak while they work: how much of their growth has a stack, the
 //! right one, and how much slower they get.
 //!
-//! A window is a fixed amount of work. In a round a program works some windows without memtrace, some
-//! with it, and some without it again: what drifts is drift on both sides.
+//! A window is a fixed amount of work. In a round a program runs the same course of windows twice, each
+//! time as a new process: once alone, once with memtrace in the middle part. The middle parts are
+//! compared: a hash table that doubles or a collector that runs does so in both. The parts before them,
+//! alone in both, say how much quicker one process happened to be than the other. Between them is a part
+//! that is not compared: the first hits of a call path have its stack copied, and attaching has its price
+//! once, not for as long as the program runs.
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -17,8 +21,8 @@ use super::table::{Budget, Table};
 use super::{Bench, tools};
 use crate::shell::{capture, say};
 
-/// Windows before the attach, under it, and after it.
-const WINDOWS: usize = 4;
+/// Windows in each part of a course.
+const WINDOWS: usize = 8;
 /// Answers a line `serve N` with N requests served: each parses a document and keeps some bytes.
 const PYTHON: &str = include_str!("leak.py");
 const NODE: &str = include_str!("leak.js");
@@ -37,25 +41,25 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "a C program, 64 bytes kept of each request",
-        requests: 60_000,
+        requests: 30_000,
         expected: &["keep_request"],
         start: c_program,
     },
     Case {
-        name: "redis-server, SET of new keys",
-        requests: 30_000,
+        name: "redis-server, one SET of a new key in four commands",
+        requests: 60_000,
         expected: &["readQueryFromClient", "processInputBuffer"],
         start: redis,
     },
     Case {
         name: "Python, a bytearray kept of each request",
-        requests: 12_000,
+        requests: 1_200,
         expected: &["PyByteArray_Resize", "PyByteArray_FromStringAndSize"],
         start: python,
     },
     Case {
         name: "Node.js, a Buffer kept of each request",
-        requests: 20_000,
+        requests: 2_500,
         expected: &["JS:", "node::Buffer", "v8::ArrayBuffer"],
         start: node,
     },
@@ -110,7 +114,10 @@ impl Subject {
         let (cpu, begun) = (cpu_ns(self.pid())?, Instant::now());
         match self {
             Self::Talking(program) => drop(program.ask(&format!("serve {requests}"))?),
-            Self::Redis(redis) => drop(capture(&mut redis.new_keys(requests))?),
+            Self::Redis(redis) => {
+                capture(&mut redis.reads(requests / 4 * 3))?;
+                capture(&mut redis.new_keys(requests / 4))?;
+            }
         }
         Ok(Window {
             wall: begun.elapsed().as_nanos() as f64,
@@ -118,8 +125,18 @@ impl Subject {
         })
     }
 
-    fn windows(&mut self, requests: u32) -> Result<Vec<Window>> {
-        (0..WINDOWS).map(|_| self.window(requests)).collect()
+    /// The windows of one part, together.
+    fn part(&mut self, requests: u32) -> Result<Window> {
+        let mut sum = Window {
+            cpu: 0.0,
+            wall: 0.0,
+        };
+        for _ in 0..WINDOWS {
+            let window = self.window(requests)?;
+            sum.cpu += window.cpu;
+            sum.wall += window.wall;
+        }
+        Ok(sum)
     }
 }
 
@@ -145,48 +162,78 @@ pub fn measure(bench: &Bench) -> Result<Table> {
                 "round {number} of {}: faults of {}",
                 bench.rounds, case.name
             ));
-            rounds.push(round(bench, case).with_context(|| case.name)?);
+            let traced_first = number % 2 == 0;
+            rounds.push(round(bench, case, traced_first).with_context(|| case.name)?);
         }
     }
     Ok(table(&rounds))
 }
 
-fn round(bench: &Bench, case: &Case) -> Result<Round> {
+/// A program's course, alone or with memtrace in its second part.
+struct Course {
+    before: Window,
+    middle: Window,
+    /// Nanoseconds of CPU time from the attach on.
+    cpu: f64,
+    grown: f64,
+    /// memtrace's last report.
+    report: Value,
+    pid: u32,
+}
+
+fn course(bench: &Bench, case: &Case, traced: bool) -> Result<Course> {
     let mut subject = (case.start)(bench)?;
+    let pid = subject.pid();
     // For caches, compilers and the allocator's first memory.
-    subject.windows(case.requests)?;
-    let mut without = subject.windows(case.requests)?;
+    subject.part(case.requests)?;
+    let before = subject.part(case.requests)?;
     let file = bench.folder.join("faults.json");
     let output = file.to_string_lossy().into_owned();
     let options = ["--probe", "fault", "--top", "all", "--format", "json"];
-    let memtrace = tools::memtrace(
-        bench,
-        subject.pid(),
-        &[&options[..], &["--output", &output]].concat(),
-    )?;
-    let before = anonymous(subject.pid())?;
-    let with = subject.windows(case.requests)?;
-    let grown = anonymous(subject.pid())? - before;
+    let options = [&options[..], &["--output", &output]].concat();
+    let memtrace = traced
+        .then(|| tools::memtrace(bench, pid, &options))
+        .transpose()?;
+    let anonymous_before = anonymous(pid)?;
+    let settling = subject.part(case.requests)?;
+    let middle = subject.part(case.requests)?;
+    let grown = anonymous(pid)? - anonymous_before;
     // The last report is written at its end.
     drop(memtrace);
-    without.extend(subject.windows(case.requests)?);
-    let report = read(&file)?;
-    let (explained, top) = explained(&report, subject.pid(), case);
-    let of = |windows: &[Window], value: fn(&Window) -> f64| {
-        median(&windows.iter().map(value).collect::<Vec<_>>())
+    let report = if traced { read(&file)? } else { Value::Null };
+    Ok(Course {
+        before,
+        middle,
+        cpu: settling.cpu + middle.cpu,
+        grown,
+        report,
+        pid,
+    })
+}
+
+fn round(bench: &Bench, case: &Case, traced_first: bool) -> Result<Round> {
+    let first = course(bench, case, traced_first)?;
+    let second = course(bench, case, !traced_first)?;
+    let (traced, alone) = if traced_first {
+        (first, second)
+    } else {
+        (second, first)
     };
-    let overhead = &report["overhead"];
+    let slower = |of: fn(&Window) -> f64| {
+        let luck = of(&traced.before) / of(&alone.before);
+        of(&traced.middle) / of(&alone.middle) / luck
+    };
+    let (explained, top) = explained(&traced.report, traced.pid, case);
+    let overhead = &traced.report["overhead"];
     let hits = overhead["probe_hits"]["fault"].as_f64().unwrap_or(0.0);
     let cost = hits * overhead["nanoseconds_per_hit"].as_f64().unwrap_or(f64::NAN);
-    let (cpu, wall) = (|w: &Window| w.cpu, |w: &Window| w.wall);
-    let busy: f64 = with.iter().map(cpu).sum();
     Ok(Round {
-        cpu: of(&with, cpu) / of(&without, cpu),
-        wall: of(&with, wall) / of(&without, wall),
-        counted: cost / busy * 100.0,
-        faults_a_second: hits / (busy / 1e9),
-        grown,
-        explained: explained / grown * 100.0,
+        cpu: slower(|window| window.cpu),
+        wall: slower(|window| window.wall),
+        counted: cost / traced.cpu * 100.0,
+        faults_a_second: hits / (traced.cpu / 1e9),
+        grown: traced.grown,
+        explained: explained / traced.grown * 100.0,
         top,
     })
 }

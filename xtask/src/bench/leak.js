@@ -1,4 +1,4 @@
-const items = Array.from({ length: 12 }, (_, i) => ({ id: i, name: 'item ' + i, price: i / 7 }));
+const items = Array.from({ length: 300 }, (_, i) => ({ id: i, name: 'item ' + i, price: i / 7 }));
 const DOCUMENT = JSON.stringify({ user: 17, items });
 const kept = [];
 

@@ -69,10 +69,21 @@ impl Redis {
 
     /// SET commands, nearly each on a key of its own: the server grows.
     pub fn new_keys(&self, requests: u32) -> Command {
+        self.one_client("set", requests)
+    }
+
+    /// GET commands.
+    pub fn reads(&self, requests: u32) -> Command {
+        self.one_client("get", requests)
+    }
+
+    /// One client with many commands under way: how many clients wait at once decides what a command
+    /// costs, and that is chance.
+    fn one_client(&self, test: &str, requests: u32) -> Command {
         let mut command = self.client("redis-benchmark");
         command
-            .args(["-t", "set", "-r", "1000000000", "-d", "64", "--csv"])
-            .args(["-n", &requests.to_string()]);
+            .args(["-t", test, "-r", "1000000000", "-d", "64", "--csv"])
+            .args(["-c", "1", "-P", "32", "-n", &requests.to_string()]);
         command
     }
 
