@@ -93,8 +93,10 @@ pub enum Command {
     /// Name this moment in every running session and its recording
     ///
     /// The end of a test cycle, a deployment. Each session of this machine takes a report at once;
-    /// `report --at NAME` and `diff FILE --from NAME --to NAME` then find it in a recording. Tells
-    /// in how many sessions the mark was set; fails when there is none.
+    /// `report --at NAME` and `diff FILE --from NAME --to NAME` then find it in a recording. From the
+    /// second mark on reports tell what each stack gained from mark to mark, and from the fourth on
+    /// what grows in every cycle. Tells in how many sessions the mark was set; fails when there is
+    /// none.
     #[command(after_help = help::MARK_EXAMPLES)]
     Mark(MarkArgs),
     /// Tell what this machine can do, what is missing and how to mend it

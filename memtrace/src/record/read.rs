@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Row as SqlRow};
 
+use super::cycles::{Known, bytes_of};
 use super::encode::Row;
 use super::{RecordError, When, open};
 use crate::ledger::regions::RegionKind;
@@ -22,6 +23,7 @@ const MAX_ROWS: i64 = 2_000_000;
 pub struct Recording {
     pub(super) db: Connection,
     path: PathBuf,
+    pub(super) known: Known,
 }
 
 /// One recorded moment.
@@ -71,6 +73,7 @@ impl Recording {
         let recording = Self {
             db: open::read(path)?,
             path: path.to_owned(),
+            known: Known::default(),
         };
         let session: i64 = recording.ask("SELECT count(*) FROM session", [])?;
         if session == 0 {
@@ -214,6 +217,7 @@ impl Recording {
     pub fn report(&self, moment: &Moment, top: Option<usize>) -> Result<Read, RecordError> {
         let mut report = self.without_stacks(moment)?;
         let held = self.held(moment)?;
+        let now = bytes_of(&held);
         let (judged, rest): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|held| held.row.verdict().is_some());
@@ -246,12 +250,12 @@ impl Recording {
             })
             .collect::<Result<_, RecordError>>()?;
         report.name_owners();
-        let stacks: Vec<i64> = shown.iter().map(|held| held.id).collect();
-        self.tell_cycles(&mut report, (None, moment), &stacks)?;
+        let keys: Vec<_> = shown.iter().map(Held::key).collect();
+        self.tell_cycles(&mut report, (None, moment), &now, &keys)?;
         Ok(Read {
             report,
             fastest_growing,
-            stacks,
+            stacks: shown.iter().map(|held| held.id).collect(),
             spaces: shown
                 .iter()
                 .map(|held| held.space.cast_unsigned())

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::RecordError;
+use super::cycles::bytes_of;
 use super::read::{Held, Moment, Read, Recording};
 use crate::ledger::Point;
 use crate::report::model::{NotShown, Report, Stack};
@@ -47,7 +48,9 @@ impl Recording {
             .into_iter()
             .map(|held| (held.id, held))
             .collect();
-        let mut gained = self.gained(&before, from, to, &report)?;
+        let held = self.held(to)?;
+        let now = bytes_of(&held);
+        let mut gained = self.gained(held, &before, (from, to), &report)?;
         gained.sort_by_key(|gained| {
             (
                 gained.judgement.verdict != Verdict::Growing,
@@ -72,7 +75,8 @@ impl Recording {
             outstanding_objects: summed().map(|account| account.outstanding_objects).sum(),
         };
         report.not_shown = not_shown;
-        let stacks: Vec<i64> = gained.iter().map(|gained| gained.held.id).collect();
+        let keys: Vec<_> = gained.iter().map(|gained| gained.held.key()).collect();
+        let stacks = gained.iter().map(|gained| gained.held.id).collect();
         let space = |gained: &Gained| gained.held.space.cast_unsigned();
         let spaces = gained.iter().map(space).collect();
         for (rank, gained) in (1..).zip(gained) {
@@ -86,7 +90,7 @@ impl Recording {
             });
         }
         report.name_owners();
-        self.tell_cycles(&mut report, (Some(from), to), &stacks)?;
+        self.tell_cycles(&mut report, (Some(from), to), &now, &keys)?;
         Ok(Read {
             report,
             fastest_growing,
@@ -97,13 +101,12 @@ impl Recording {
 
     fn gained(
         &self,
+        held: Vec<Held>,
         before: &HashMap<i64, Held>,
-        from: &Moment,
-        to: &Moment,
+        (from, to): (&Moment, &Moment),
         report: &Report,
     ) -> Result<Vec<Gained>, RecordError> {
-        let mut gained: Vec<Gained> = self
-            .held(to)?
+        let mut gained: Vec<Gained> = held
             .into_iter()
             .filter_map(|held| {
                 let account = gain(&held, before.get(&held.id), from, to)?;

@@ -28,6 +28,11 @@ pub struct Cycles {
     pub list: Vec<Cycle>,
     /// Completed cycles from which on `growing_functions` is filled.
     pub needed: usize,
+    /// Stacks that gained in the completed cycles listed.
+    pub stacks_gaining: usize,
+    /// Of those the ones that `growing_functions` is made of, which gained most. When they are fewer,
+    /// functions may have gained more than is told, and others may have grown.
+    pub stacks_looked_at: usize,
     /// Functions that hold more at the end of every completed cycle listed than at its beginning,
     /// those that gained most first.
     pub growing_functions: Vec<Grows>,
@@ -170,7 +175,19 @@ impl Cycles {
                 .map(|(found, number)| cycle(found, number, look.name.as_deref()))
                 .collect(),
             needed: NEEDED,
+            stacks_gaining: look.gaining,
+            stacks_looked_at: look.candidates.len(),
             growing_functions: growing(candidates, look.over()),
+        }
+    }
+
+    /// `at least ` when not every stack was looked at.
+    #[must_use]
+    pub fn at_least(&self) -> &'static str {
+        if self.stacks_looked_at < self.stacks_gaining {
+            "at least "
+        } else {
+            ""
         }
     }
 

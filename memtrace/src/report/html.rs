@@ -219,6 +219,7 @@ fn cycles(profile: &Profile, cycles: &Cycles) -> Value {
         "marks": clean(&cycles.marks()),
         "completed": cycles.completed,
         "needed": cycles.needed,
+        "at_least": cycles.at_least(),
         "earlier": cycles.earlier,
         "total": cycles.total,
         "thresholds": cycles.thresholds,

@@ -116,8 +116,9 @@ fn cycles(out: &mut String, cycles: &Cycles) {
     for grows in cycles.growing_functions.iter().take(MAX_ROWS) {
         let _ = writeln!(
             out,
-            "- {} grows in every cycle: {} in all",
+            "- {} grows in every cycle: {}{} in all",
             code(&grows.title()),
+            cycles.at_least(),
             human::change(grows.gained_bytes)
         );
     }

@@ -1,11 +1,12 @@
 //! What the stacks held at each mark, in bounded memory.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{MAX_LISTED, difference};
 
-/// Stacks of all marks together: some 20 MiB. The oldest marks go first.
-const MAX_ENTRIES: usize = 1 << 19;
+/// Stacks of all marks together that are kept: some 20 MiB. The oldest marks go first.
+pub const MAX_ENTRIES: usize = 1 << 19;
 
 /// One column a mark.
 #[derive(Clone, Debug)]
@@ -17,7 +18,7 @@ pub struct Columns<K> {
 #[derive(Clone, Debug)]
 struct Column<K> {
     number: u64,
-    held: Vec<(K, u64)>,
+    held: Arc<[(K, u64)]>,
 }
 
 impl<K> Default for Columns<K> {
@@ -33,11 +34,8 @@ impl<K: Ord + Copy> Columns<K> {
     /// What the stacks hold at the mark of this number, which is higher than those before; in the
     /// order of the stacks, each once. Stacks that hold nothing take no room.
     pub fn push(&mut self, number: u64, held: &[(K, u64)]) {
-        let held: Vec<_> = held
-            .iter()
-            .filter(|(_, bytes)| *bytes > 0)
-            .copied()
-            .collect();
+        let held = held.iter().filter(|(_, bytes)| *bytes > 0);
+        let held: Arc<[_]> = held.copied().collect();
         self.entries += held.len();
         self.columns.push_back(Column { number, held });
         while self.columns.len() > MAX_LISTED + 1 || self.entries > MAX_ENTRIES {
@@ -48,14 +46,9 @@ impl<K: Ord + Copy> Columns<K> {
         }
     }
 
-    /// The same of the mark before all of those known, for who reads backwards. False, and nothing
-    /// taken, when there is no room for it.
-    pub fn push_older(&mut self, number: u64, held: &[(K, u64)]) -> bool {
-        let held: Vec<_> = held
-            .iter()
-            .filter(|(_, bytes)| *bytes > 0)
-            .copied()
-            .collect();
+    /// The same of the mark before all of those known, for who reads backwards and leaves out what
+    /// holds nothing. False, and nothing taken, when there is no room for it.
+    pub fn push_older(&mut self, number: u64, held: Arc<[(K, u64)]>) -> bool {
         if self.columns.len() > MAX_LISTED || self.entries + held.len() > MAX_ENTRIES {
             return false;
         }

@@ -42,6 +42,8 @@ pub struct Look<K> {
     /// Stacks that may be of what grows in every completed cycle listed, those that gained most
     /// first; none before there are [`NEEDED`] such cycles.
     pub candidates: Vec<K>,
+    /// How many stacks gained in those cycles; more than candidates when there are too many.
+    pub gaining: usize,
 }
 
 impl<K> Look<K> {
@@ -81,6 +83,7 @@ impl<K: Ord + Copy> Marked<K> {
             listed: Vec::new(),
             growth: BTreeMap::new(),
             candidates: Vec::new(),
+            gaining: 0,
         };
         let first = self.columns.first().unwrap_or(u64::MAX);
         let unknown = listed.iter().filter(|cycle| cycle.segment.number < first);
@@ -96,7 +99,9 @@ impl<K: Ord + Copy> Marked<K> {
         let end = look.listed.last().and_then(|cycle| cycle.ended_by.as_ref());
         marks.extend(end.map(|(number, _)| *number));
         let moments = self.columns.moments(&marks, is_open.then_some(now));
-        look.candidates = candidates(&moments, look.over());
+        look.candidates = gaining(&moments, look.over());
+        look.gaining = look.candidates.len();
+        look.candidates.truncate(MAX_CANDIDATES);
         let wanted = look.candidates.iter().chain(shown);
         look.growth = wanted
             .map(|stack| (*stack, columns::gained(&moments, stack)))
@@ -104,8 +109,9 @@ impl<K: Ord + Copy> Marked<K> {
     }
 }
 
-/// The stacks that hold most more after the first `over` cycles than before them.
-fn candidates<K: Ord + Copy>(moments: &[&[(K, u64)]], over: usize) -> Vec<K> {
+/// The stacks that hold more after the first `over` cycles than before them, those that gained most
+/// first.
+fn gaining<K: Ord + Copy>(moments: &[&[(K, u64)]], over: usize) -> Vec<K> {
     let (Some(first), Some(last)) = (moments.first(), moments.get(over)) else {
         return Vec::new();
     };
@@ -121,6 +127,5 @@ fn candidates<K: Ord + Copy>(moments: &[&[(K, u64)]], over: usize) -> Vec<K> {
         .filter(|(gained, _)| *gained > 0)
         .collect();
     gained.sort_unstable_by_key(|(gained, stack)| (std::cmp::Reverse(*gained), *stack));
-    gained.truncate(MAX_CANDIDATES);
     gained.into_iter().map(|(_, stack)| stack).collect()
 }

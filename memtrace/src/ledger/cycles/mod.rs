@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-pub use columns::Columns;
+pub use columns::{Columns, MAX_ENTRIES};
 pub use look::{Look, Marked};
 
 /// Stretches kept; the oldest go.

@@ -64,7 +64,8 @@ fn marked(reports: &[Report]) -> (Marked<usize>, Marked<usize>) {
     }
     read.track = Track::of(kept.into_values());
     for (number, held) in columns.iter().rev() {
-        assert!(read.columns.push_older(*number, held));
+        let held = held.iter().filter(|(_, bytes)| *bytes > 0).copied();
+        assert!(read.columns.push_older(*number, held.collect()));
     }
     (live, read)
 }

@@ -251,7 +251,7 @@ function cycles() {
     const bars = svg('svg', { class: 'bars', viewBox: '0 0 ' + Math.max(1, g.per_cycle.length) * 8 + ' 20', role: 'img', 'aria-label': g.per_cycle.map(signed).join(', ') });
     bars.style.width = Math.min(240, g.per_cycle.length * 8) + 'px';
     g.per_cycle.forEach((n, i) => bars.append(svg('rect', { x: i * 8, width: 6, y: 20 - 20 * Math.max(0, n) / most, height: 20 * Math.max(0, n) / most })));
-    $('every').append(el('li', {}, el('strong', {}, g.name), ' grows in each of ' + plural(over, 'cycle', 'cycles') + ', ' + about + signed(g.gained) + ' in all ', bars));
+    $('every').append(el('li', {}, el('strong', {}, g.name), ' grows in each of ' + plural(over, 'cycle', 'cycles') + ', ' + told.at_least + about + signed(g.gained) + ' in all ', bars));
   }
   if (!told.growing.length) $('every').append(el('li', { class: 'hint' }, told.completed < told.needed ? 'What grows in every cycle is told from ' + told.needed + ' on.' : 'Nothing grew in every cycle.'));
   const has = (key) => told.list.some((c) => c.amounts[key]);

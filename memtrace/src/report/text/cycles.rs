@@ -197,13 +197,15 @@ fn growing(page: &mut Page, view: &View<'_>, cycles: &Cycles) {
         return;
     }
     if cycles.growing_functions.is_empty() {
-        page.prose(
-            2,
-            &[
-                plain("  "),
-                piece(style::GOOD, "nothing grew in every cycle"),
-            ],
-        );
+        let told = if cycles.at_least().is_empty() {
+            piece(style::GOOD, "nothing grew in every cycle")
+        } else {
+            let looked_at = human::count(cycles.stacks_looked_at as u64);
+            let text =
+                format!("none of the {looked_at} stacks that gained most grew in every cycle");
+            piece(style::WARN, text)
+        };
+        page.prose(2, &[plain("  "), told]);
         return;
     }
     let listed = cycles.list.iter().filter(|one| one.to.is_some()).count();
@@ -212,7 +214,8 @@ fn growing(page: &mut Page, view: &View<'_>, cycles: &Cycles) {
         let pieces = [
             piece(style::BAD, grows.title()),
             plain(format!(
-                " grows in each of {listed} cycles: {}{} in all",
+                " grows in each of {listed} cycles: {}{}{} in all",
+                cycles.at_least(),
                 view.about(),
                 tight(bytes)
             )),
@@ -285,11 +288,32 @@ mod tests {
         report.cycles = Some(told.clone());
         let text = render(&report, TextOptions::default());
         assert!(text.contains("  nothing grew in every cycle\n"), "{text}");
+        told.stacks_gaining = 100;
+        report.cycles = Some(told.clone());
+        let text = render(&report, TextOptions::default());
+        assert!(
+            text.contains("  none of the 3 stacks that gained most grew in every"),
+            "{text}"
+        );
         told.completed = 2;
         report.cycles = Some(told);
         let text = render(&report, TextOptions::default());
         assert!(
             text.contains("  what grows in every cycle is told from 3 on\n"),
+            "{text}"
+        );
+    }
+
+    // A sum that leaves out stacks is a bound.
+    #[test]
+    fn not_every_stack() {
+        let mut report = fixtures::leak();
+        let mut told = cycles();
+        told.stacks_gaining = 100;
+        report.cycles = Some(told);
+        let text = render(&report, TextOptions::default());
+        assert!(
+            text.contains("in each of 3 cycles: at least +2.94 KiB"),
             "{text}"
         );
     }

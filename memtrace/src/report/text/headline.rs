@@ -149,10 +149,8 @@ pub(super) fn verdict(page: &mut Page, view: &View<'_>) {
         leak.write(page, view);
     }
     if let Some(more @ 1..) = leaks.len().checked_sub(NAMED) {
-        page.line(&[plain(format!(
-            "{:HANG$}and {more} more that grow, below",
-            ""
-        ))]);
+        let more = human::counted(more as u64, "more that grows", "more that grow");
+        page.line(&[plain(format!("{:HANG$}and {more}, below", ""))]);
     }
 }
 

@@ -176,7 +176,8 @@ fn leader(report: &Report, theme: Theme, columns: usize) -> Vec<Span<'static>> {
     if let Some(stack) = fastest {
         let mut spans = leading_stack(stack, theme, columns);
         if let Some(more @ 1..) = growing.count().checked_sub(1) {
-            spans.push(span(format!(", {more} more grow"), theme.warn()));
+            let more = human::counted(more as u64, "more grows", "more grow");
+            spans.push(span(format!(", {more}"), theme.warn()));
         }
         return spans;
     }
@@ -248,4 +249,32 @@ fn leading_stack(stack: &Stack, theme: Theme, columns: usize) -> Vec<Span<'stati
     );
     spans.push(span(rest, theme.plain()));
     spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+
+    // One more grows, two more grow.
+    #[test]
+    fn counts_the_others() {
+        let mut report = fixtures::two_callers();
+        let text = |report: &Report| -> String {
+            let spans = leader(report, Theme::new(false), 80);
+            spans.iter().map(|span| span.content.as_ref()).collect()
+        };
+        assert!(
+            text(&report).ends_with(", 1 more grows"),
+            "{}",
+            text(&report)
+        );
+        let another = report.stacks[0].clone();
+        report.stacks.push(another);
+        assert!(
+            text(&report).ends_with(", 2 more grow"),
+            "{}",
+            text(&report)
+        );
+    }
 }
