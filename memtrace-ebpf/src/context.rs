@@ -6,6 +6,7 @@
 //! after, and from the first difference on the fingerprint is widened.
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::BPF_NOEXIST,
     helpers::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, generated::bpf_probe_read_user},
     programs::ProbeContext,
@@ -32,6 +33,8 @@ use crate::{
 pub const DEEP: u32 = 0;
 /// Index of the program that a free ends in when it is sent with its path.
 pub const FREE_PATH: u32 = 1;
+/// Index of no program.
+const NOWHERE: u32 = u32::MAX;
 
 const PAGE: u64 = 4096;
 const TEXT_SLOT_BITS: u32 = TEXT_SLOTS.trailing_zeros();
@@ -265,7 +268,7 @@ fn hash_wide(thread: &mut Thread, sp: u64) -> u64 {
 #[inline(always)]
 pub fn deep(ctx: &ProbeContext) {
     let Some(thread) = thread::known(bpf_get_current_pid_tgid() as u32) else {
-        return;
+        return keep_own_stack(ctx);
     };
     if thread.depth == 0 {
         return;
@@ -274,6 +277,17 @@ pub fn deep(ctx: &ProbeContext) {
     let call = unsafe { &mut *call_at(thread, thread.depth - 1) };
     let place = Place::of(registers(ctx));
     call.context = settle(thread, &place, place.sp, call.context, call.function);
+}
+
+/// Does nothing, but for what the kernel makes of a program that has this somewhere. From 6.13 on it
+/// gives programs a stack for each CPU, in the belief that what runs at a uprobe cannot be preempted;
+/// where it can, the next thread's program writes over that stack, and the kernel panics (seen in
+/// 7.2). A program with a jump to another keeps the thread's own stack. So each program at a uprobe
+/// has one, if only where it has nothing to do.
+#[inline(always)]
+pub fn keep_own_stack(ctx: &impl EbpfContext) {
+    // SAFETY: there is no such entry, and nothing happens.
+    unsafe { CONTINUE.tail_call(ctx, NOWHERE) };
 }
 
 /// The context of a place that is not a function's entry, made known if it is new. `what` tells

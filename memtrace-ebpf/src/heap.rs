@@ -12,7 +12,7 @@ use memtrace_common::{
 
 use crate::{
     account, calls,
-    context::{self, FREE_PATH},
+    context::{self, FREE_PATH, keep_own_stack},
     maps::{CONTINUE, count},
     registers::{Place, RETURN_POPS, Registers, argument, registers, return_address, untagged},
     sampling, settings,
@@ -199,7 +199,7 @@ pub fn leave(ctx: &RetProbeContext) {
     let tid = aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32;
     // No state: the call began before the attach.
     let Some(thread) = thread::known(tid) else {
-        return;
+        return keep_own_stack(ctx);
     };
     thread.hits.returns += 1;
     // SAFETY: the kernel passes valid registers for the program's whole run.
@@ -217,7 +217,7 @@ pub fn leave(ctx: &RetProbeContext) {
 pub fn leave_at_return(ctx: &ProbeContext) {
     let tid = aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32;
     let Some(thread) = thread::known(tid) else {
-        return;
+        return keep_own_stack(ctx);
     };
     thread.hits.stepped_returns += 1;
     if thread.depth == 0 || returns_to_trampoline(ctx) {
@@ -395,7 +395,7 @@ fn tell_free(
 pub fn free_path(ctx: &ProbeContext) {
     let tid = aya_ebpf::helpers::bpf_get_current_pid_tgid() as u32;
     let Some(thread) = thread::known(tid) else {
-        return;
+        return keep_own_stack(ctx);
     };
     let place = Place::of(registers(ctx));
     let function = Function::Free0 as u32;

@@ -57,4 +57,34 @@ mod tests {
             assert_eq!(old[place] & 1, 0, "{name} is preallocated for old kernels");
         }
     }
+
+    /// Every program at a uprobe that needs a stack has a jump to another program: without one, kernels
+    /// from 6.13 on let such programs write over each other's stacks where they can be preempted.
+    #[test]
+    fn programs_at_uprobes_keep_the_threads_stack() {
+        const TAIL_CALL: [u8; 8] = [0x85, 0, 0, 0, 12, 0, 0, 0];
+        let file = object::File::parse(BYTES).expect("an object");
+        let mut seen = 0;
+        for section in file.sections() {
+            let kind = section.name().expect("a name");
+            if !matches!(kind, "uprobe" | "uretprobe") {
+                continue;
+            }
+            let code = section.data().expect("code");
+            let programs = file.symbols().filter(|symbol| {
+                symbol.section_index() == Some(section.index()) && symbol.size() > 0
+            });
+            for program in programs {
+                let name = program.name().expect("a name");
+                let (start, size) = (program.address(), program.size());
+                let range = usize::try_from(start).expect("small")..;
+                let code = &code[range][..usize::try_from(size).expect("small")];
+                let mut instructions = code.as_chunks::<8>().0.iter();
+                let jumps = instructions.any(|instruction| *instruction == TAIL_CALL);
+                assert!(jumps || name.starts_with("empty"), "{name} has no jump");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 20, "{seen} programs");
+    }
 }
