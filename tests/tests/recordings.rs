@@ -45,6 +45,19 @@ impl Recorded {
     }
 }
 
+/// Runs a command of memtrace where a folder cannot be written to.
+#[track_caller]
+fn read_only(folder: &Path, args: &[&str]) -> Output {
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", script])
+        .arg(folder)
+        .arg(memtrace_tests::memtrace_bin())
+        .args(args)
+        .output()
+        .expect("unshare starts")
+}
+
 #[track_caller]
 fn leak(report: &Report, pid: u32, function: &str) -> (u64, String) {
     let stack = report
@@ -93,6 +106,19 @@ fn live_is_what_is_read_back() {
         "all",
     ]);
     assert_eq!(ended.stdout, read_back, "every report, byte for byte");
+    let media = read_only(
+        recorded.directory.path(),
+        &[
+            "report",
+            recorded.path(),
+            "--format",
+            "ndjson",
+            "--top",
+            "all",
+        ],
+    );
+    let media = String::from_utf8_lossy(&media.stdout).into_owned();
+    assert_eq!(read_back, media, "also from where nothing can be written");
     let last = Report::parse(ended.stdout.lines().last().unwrap_or_default());
     let json = Report::parse(&stdout(&["report", recorded.path(), "--format", "json"]));
     assert_eq!(leak(&json, pid, "leak"), leak(&last, pid, "leak"));
@@ -215,7 +241,13 @@ fn oom_kill_reads_back() {
     tracer.wait().assert_code(0);
     let list = stdout(&["incidents", recorded.path(), "--format", "json"]);
     let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
-    let kinds: Vec<_> = list
+    assert_eq!(list["schema"], "memtrace.incidents/1");
+    assert_eq!(list["recording"], recorded.path());
+    assert_eq!(
+        watched(recorded.path()),
+        [(format!("50% of {}", group.path()), 32 << 20)]
+    );
+    let kinds: Vec<_> = list["incidents"]
         .as_array()
         .expect("a list")
         .iter()
@@ -251,6 +283,17 @@ fn oom_kill_reads_back() {
     assert!(String::from_utf8_lossy(&none.stderr).contains("has no incident 3"));
 }
 
+/// What is watched: its name, and bytes.
+#[track_caller]
+fn watched(recording: &str) -> Vec<(String, i64)> {
+    let db = rusqlite::Connection::open(recording).expect("a database");
+    let mut statement = db
+        .prepare("SELECT name, bytes FROM thresholds ORDER BY id")
+        .expect("the table");
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.and_then(Iterator::collect).expect("rows")
+}
+
 /// A recorder that is killed leaves all but the interval it was writing, and a later reader needs
 /// nothing but the files.
 #[test]
@@ -262,21 +305,24 @@ fn killed_recorder() {
     let mut tracer =
         Tracer::attach_stream(pid, &["--interval", "300ms", "--record", recorded.path()]);
     target.go();
-    let mut shown = Vec::new();
-    for _ in 0..6 {
-        shown.push(tracer.report_where("a report", |_| true));
-    }
-    tracer.signal(libc::SIGKILL);
-    tracer.wait();
-    target.assert_unharmed();
-    let lines = stdout(&[
+    let all = [
         "report",
         recorded.path(),
         "--format",
         "ndjson",
         "--top",
         "all",
-    ]);
+    ];
+    // The last one shown may still be on its way to the disk: then another is waited for.
+    let mut shown = Vec::new();
+    while shown.len() < 6 || stdout(&all).lines().count() < shown.len() {
+        shown.push(tracer.report_where("a report", |_| true));
+    }
+    tracer.signal(libc::SIGKILL);
+    tracer.wait();
+    target.assert_unharmed();
+    without_its_log(recorded.directory.path(), &recorded.file);
+    let lines = stdout(&all);
     let read: Vec<Report> = lines.lines().map(Report::parse).collect();
     assert!(
         read.len() >= shown.len(),
@@ -287,6 +333,98 @@ fn killed_recorder() {
     for (read, shown) in read.iter().zip(&shown) {
         assert_eq!(read.duration_seconds, shown.duration_seconds);
         assert_eq!(leak(read, pid, "leak"), leak(shown, pid, "leak"));
+    }
+}
+
+/// The files of a killed recorder where nothing can be written: one line that says what to do.
+fn without_its_log(folder: &Path, file: &Path) {
+    let media = folder.join("media");
+    std::fs::create_dir(&media).expect("a folder");
+    for end in ["", "-wal"] {
+        let name = format!("r.memtrace{end}");
+        std::fs::copy(file.with_file_name(&name), media.join(&name)).expect("a copy");
+    }
+    let copy = media.join("r.memtrace");
+    let output = read_only(&media, &["report", copy.to_str().expect("text")]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.contains("needs a writable directory"), "{error}");
+}
+
+/// A stripped program is recorded; its debug file, given when program and process are gone, names
+/// function, file and line. The debug file of another build is refused by name, and so is a folder without
+/// any.
+#[test]
+fn symbols_later() {
+    require_kernel!();
+    let recorded = Recorded::new();
+    let below = |name: &str| recorded.directory.path().join(name);
+    let objcopy = |args: &[&Path]| {
+        let done = std::process::Command::new("objcopy").args(args).status();
+        assert!(done.expect("objcopy starts").success(), "{args:?}");
+    };
+    let (full, service) = (Program::c("live").build(), below("service"));
+    let other = Program::c("live").flag("-O1").build();
+    for (folder, program) in [("right", &full), ("wrong", &other)] {
+        std::fs::create_dir(below(folder)).expect("a folder");
+        let debug = below(folder).join("service.debug");
+        objcopy(&[Path::new("--only-keep-debug"), program, &debug]);
+    }
+    std::fs::create_dir(below("none")).expect("a folder");
+    objcopy(&[Path::new("--strip-all"), &full, &service]);
+    let mut target = Target::spawn(&service, &["leak"]);
+    let pid = target.pid();
+    let mut tracer =
+        Tracer::attach_stream(pid, &["--interval", "300ms", "--record", recorded.path()]);
+    target.go();
+    let is_known = |report: &Report| report.heap_stacks(pid).any(|s| s.outstanding_bytes > 0);
+    let _ = tracer.report_where("a leak", is_known);
+    let _ = tracer.finish();
+    target.assert_unharmed();
+    std::fs::remove_file(&service).expect("it is there");
+    let plain = stdout(&["report", recorded.path(), "--format", "json"]);
+    let with = |folder: &str| {
+        let folder = below(folder);
+        let folder = folder.to_str().expect("text");
+        run(&[
+            "report",
+            recorded.path(),
+            "--format",
+            "json",
+            "--debug-dir",
+            folder,
+        ])
+    };
+    let named = |report: &Report| {
+        let frames = report.heap_stacks(pid).flat_map(|stack| &stack.frames);
+        let mut leaks = frames.filter(|frame| frame.name() == "leak");
+        leaks.next().map(|frame| (frame.file.clone(), frame.line))
+    };
+    let before = Report::parse(&plain);
+    assert_eq!(named(&before), None);
+    let renamed = with("right");
+    assert!(
+        renamed.status.success() && renamed.stderr.is_empty(),
+        "{renamed:?}"
+    );
+    let after = Report::parse(&String::from_utf8_lossy(&renamed.stdout));
+    let (file, line) = named(&after).expect("leak is named");
+    assert!(file.is_some_and(|file| file.ends_with("live.c")));
+    assert!(line.is_some());
+    let held =
+        |report: &Report| -> u64 { report.heap_stacks(pid).map(|s| s.outstanding_bytes).sum() };
+    assert_eq!(held(&before), held(&after));
+    for (folder, why) in [
+        ("wrong", "is of another build than the recorded"),
+        ("none", "no file in"),
+    ] {
+        let refused = with(folder);
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.success(), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        assert!(error.contains(why), "{error}");
+        assert_eq!(String::from_utf8_lossy(&refused.stdout), plain);
     }
 }
 

@@ -8,10 +8,13 @@
 //! bench_helper attach-time PID MEMTRACE
 //!                                 starts memtrace on a process that allocates; milliseconds to
 //!                                 its first line and to the first block in its live table
+//! bench_helper recording FILE     records an hour of a busy target that is made up; nanoseconds of
+//!                                 CPU time of a mean interval and of the dearest
 //! ```
 mod attach_time;
 mod floor;
 mod programs;
+mod recording;
 
 use std::io::Read as _;
 
@@ -26,6 +29,7 @@ fn main() -> anyhow::Result<()> {
         ["floor", pid] => floor::run(number(pid)?),
         ["programs", pid] => programs::run(number(pid)?),
         ["attach-time", pid, memtrace] => attach_time::run(number(pid)?, memtrace),
+        ["recording", file] => recording::run(file),
         _ => bail!("this is a part of `cargo xtask bench`: run that"),
     }
 }

@@ -252,10 +252,10 @@ pub struct GateArgs {
     /// The last report counts: `growing`, or `growing:10KiB`.
     #[arg(long, value_name = "growing[:SIZE]", help_heading = "CI")]
     pub fail_on: Option<FailOn>,
-    /// Exit with 3 when something is worse than in this JSON report
+    /// Exit with 3 when something is worse than in this recording or report
     ///
-    /// Make it with --format json --top all. Stacks are matched by functions and modules, so it
-    /// may come from another build or machine.
+    /// Make it with --record FILE, whose last moment counts, or with --format json --top all. Stacks are
+    /// matched by functions and modules, so it may come from another build or machine.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "CI")]
     pub baseline: Option<PathBuf>,
     /// What may grow: a TOML file of function and module patterns with reasons

@@ -6,6 +6,7 @@ use clap::{Args, ValueHint};
 
 use super::args::DoctorFormatArg;
 use super::plan::Plan;
+use super::recordings::SymbolArgs;
 
 /// Arguments of `incidents`.
 #[derive(Debug, Args)]
@@ -16,6 +17,9 @@ pub struct IncidentsArgs {
     /// Show this one whole; without it all are listed
     #[arg(value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub number: Option<i64>,
+    /// Better names.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
     /// Form of the list or the incident
     #[arg(long, value_enum, value_name = "FORM", default_value_t = DoctorFormatArg::Text)]
     #[arg(help_heading = "Output")]
@@ -29,6 +33,8 @@ pub struct IncidentsPlan {
     pub file: PathBuf,
     /// One of them, from 1.
     pub number: Option<i64>,
+    /// A folder with symbols.
+    pub debug_dir: Option<PathBuf>,
     /// JSON instead of text.
     pub json: bool,
 }
@@ -38,6 +44,7 @@ impl IncidentsArgs {
         Plan::Incidents(IncidentsPlan {
             file: self.file,
             number: self.number,
+            debug_dir: self.symbols.debug_dir,
             json: self.format == DoctorFormatArg::Json,
         })
     }

@@ -93,6 +93,9 @@ pub struct ReportArgs {
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = GroupByArg::Stack)]
     #[arg(help_heading = "Selection")]
     pub group_by: GroupByArg,
+    /// Better names.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
     /// Where reports go.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -101,11 +104,25 @@ pub struct ReportArgs {
     pub fail_on: Option<FailOn>,
 }
 
+/// Where better names are than were there when it was recorded.
+#[derive(Debug, Args)]
+pub struct SymbolArgs {
+    /// Name functions, files and lines from the symbols in this folder, too
+    ///
+    /// Debug files, unstripped programs and libraries, anywhere below it and under any name, or as
+    /// .build-id/xx/yyyy.debug. Only what has the build id of the recorded object is used (without one:
+    /// the checksum of its debug link).
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = "Selection")]
+    pub debug_dir: Option<PathBuf>,
+}
+
 /// Read a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReportPlan {
     /// The recording.
     pub file: PathBuf,
+    /// A folder with symbols.
+    pub debug_dir: Option<PathBuf>,
     /// One moment, or what lies between two.
     pub span: Span,
     /// Rows.
@@ -142,6 +159,7 @@ impl ReportArgs {
         };
         Ok(Plan::Report(Box::new(ReportPlan {
             file: self.file,
+            debug_dir: self.symbols.debug_dir,
             span,
             top,
             group_by,
@@ -172,6 +190,9 @@ pub struct DiffArgs {
     #[arg(short = 'T', long, value_name = "N", default_value = "10")]
     #[arg(help_heading = "Selection")]
     pub top: Top,
+    /// Better names.
+    #[command(flatten)]
+    pub symbols: SymbolArgs,
     /// Form of the difference
     #[arg(long, value_enum, value_name = "FORM", default_value_t = DoctorFormatArg::Text)]
     #[arg(help_heading = "Output")]
@@ -195,6 +216,8 @@ pub struct DiffPlan {
     pub before: PathBuf,
     /// The recording of the later moment; may be the same.
     pub after: PathBuf,
+    /// A folder with symbols.
+    pub debug_dir: Option<PathBuf>,
     /// The earlier moment.
     pub from: When,
     /// The later moment.
@@ -221,6 +244,7 @@ impl DiffArgs {
         Plan::Diff(DiffPlan {
             after: self.after.unwrap_or_else(|| self.before.clone()),
             before: self.before,
+            debug_dir: self.symbols.debug_dir,
             from: self.from.unwrap_or(first),
             to: self.to.unwrap_or(When::End),
             top: self.top,

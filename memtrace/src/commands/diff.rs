@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::symbols::Symbols;
 use crate::{
     cli::{exit::Exit, recordings::DiffPlan, terminal},
     record::{Recording, When},
@@ -14,6 +15,8 @@ use crate::{
 
 /// Compares two moments of recordings.
 pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
+    let mut symbols = Symbols::open(plan.debug_dir.as_deref())?;
+    let mut read = |path: &Path, when: &When| read(path, when, &mut symbols);
     let (before, after) = (
         read(&plan.before, &plan.from)?,
         read(&plan.after, &plan.to)?,
@@ -33,8 +36,10 @@ pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
     Ok(if is_met { Exit::FailOnMet } else { printed })
 }
 
-fn read(path: &Path, when: &When) -> anyhow::Result<Report> {
+fn read(path: &Path, when: &When, symbols: &mut Symbols) -> anyhow::Result<Report> {
     let recording = Recording::open(path)?;
     let moment = recording.find(when)?;
-    Ok(recording.report(&moment, None)?.report)
+    let mut report = recording.report(&moment, None)?.report;
+    symbols.rename(&mut report.stacks);
+    Ok(report)
 }

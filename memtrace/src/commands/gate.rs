@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     cli::{plan::GatePlan, values::FailOn},
+    record::{self, Recording, When},
     report::{
         baseline::{self, Baseline},
         gate::{Gate, Outcome},
@@ -32,10 +33,8 @@ pub(super) fn load(plan: &GatePlan) -> anyhow::Result<Gate> {
         gate.growing = Some(bytes_per_second as f64);
     }
     if let Some(path) = &plan.baseline {
-        let bytes = read(path, baseline::MAX_FILE_BYTES)
-            .with_context(|| format!("cannot read --baseline {}", path.display()))?;
-        let read = Baseline::parse(&bytes);
-        gate.baseline = Some(read.with_context(|| format!("--baseline {}", path.display()))?);
+        gate.baseline =
+            Some(baseline(path).with_context(|| format!("--baseline {}", path.display()))?);
     }
     if let Some(path) = &plan.suppressions {
         let bytes = read(path, suppress::MAX_FILE_BYTES)
@@ -45,6 +44,17 @@ pub(super) fn load(plan: &GatePlan) -> anyhow::Result<Gate> {
         gate.suppressions = read.with_context(|| format!("--suppressions {}", path.display()))?;
     }
     Ok(gate)
+}
+
+/// The last report of a recording, or a JSON report.
+fn baseline(path: &Path) -> anyhow::Result<Baseline> {
+    if record::is_recording(path) {
+        let recording = Recording::open(path)?;
+        let last = recording.find(&When::End)?;
+        return Ok(Baseline::of(&recording.report(&last, None)?.report));
+    }
+    let bytes = read(path, baseline::MAX_FILE_BYTES).context("cannot read it")?;
+    Ok(Baseline::parse(&bytes)?)
 }
 
 /// A regular file of at most so many bytes.
@@ -147,10 +157,13 @@ mod tests {
         let text = directory.path().join("text");
         std::fs::write(&text, "no report").unwrap();
         let missing = directory.path().join("missing");
+        let cut = directory.path().join("cut");
+        std::fs::write(&cut, b"SQLite format 3\0").unwrap();
         for (path, reason) in [
             (&fifo, "it is no regular file"),
-            (&text, "not a JSON report"),
+            (&text, "neither a recording nor a JSON report"),
             (&missing, "No such file"),
+            (&cut, "is not a memtrace recording"),
             (&directory.path().to_owned(), "it is no regular file"),
         ] {
             let error = load(&files(path)).unwrap_err();

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 
+use super::symbols::Symbols;
 use crate::{
     cli::{exit::Exit, incidents::IncidentsPlan, terminal},
     record::{Numbered, Recording},
@@ -17,15 +18,41 @@ pub(super) fn incidents(plan: &IncidentsPlan) -> anyhow::Result<Exit> {
     let recording = Recording::open(&plan.file)?;
     let Some(number) = plan.number else {
         let found = recording.incidents()?;
-        return super::print_as(plan.json, &found, || list(&found));
+        let found = List::new(plan.file.display(), found);
+        return super::print_as(plan.json, &found, || list(&found.incidents));
     };
-    let found = recording.incident(number)?.with_context(|| {
+    let mut found = recording.incident(number)?.with_context(|| {
         format!(
             "{} has no incident {number}: `memtrace incidents FILE` lists them",
             plan.file.display()
         )
     })?;
+    if let (Some(folder), Some(report)) = (&plan.debug_dir, &mut found.report) {
+        Symbols::open(Some(folder))?.rename(&mut report.stacks);
+        found.rename_suspects();
+    }
     super::print_as(plan.json, &found, || whole(&found, terminal::width()))
+}
+
+/// Name and version of the list's JSON schema.
+const LIST_SCHEMA: &str = "memtrace.incidents/1";
+
+/// The list as `--format json` prints it.
+#[derive(serde::Serialize)]
+struct List {
+    schema: &'static str,
+    recording: String,
+    incidents: Vec<Numbered>,
+}
+
+impl List {
+    fn new(recording: impl ToString, incidents: Vec<Numbered>) -> Self {
+        Self {
+            schema: LIST_SCHEMA,
+            recording: recording.to_string(),
+            incidents,
+        }
+    }
 }
 
 /// What an incident is in lines; a recording may come from anybody.
@@ -64,4 +91,47 @@ fn whole(incident: &Incident, width: usize) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{incident::tests::kill, json};
+
+    fn two() -> Vec<Numbered> {
+        let hostile = Incident {
+            at: "2026-11-21T14:06:00Z\x1b[2J".to_owned(),
+            host: "a\nb".to_owned(),
+            ..kill()
+        };
+        (1..)
+            .zip([kill(), hostile])
+            .map(|(number, incident)| Numbered {
+                number,
+                incident: incident.without_report(),
+            })
+            .collect()
+    }
+
+    /// A line an incident, whatever is in it.
+    #[test]
+    fn list_text() {
+        assert_eq!(list(&[]), "no incident is recorded\n");
+        insta::assert_snapshot!(list(&two()));
+    }
+
+    /// The list is one object that names its schema, and has no reports.
+    #[test]
+    fn list_json() {
+        let mut out = Vec::new();
+        let list = List::new("r.memtrace", two());
+        json::pretty(&list, &mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap());
+    }
+
+    /// One incident whole: what happened, then its report.
+    #[test]
+    fn whole_text() {
+        insta::assert_snapshot!(whole(&kill(), 100));
+    }
 }

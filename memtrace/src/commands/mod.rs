@@ -11,6 +11,7 @@ mod replay;
 mod report;
 mod root;
 mod sink;
+mod symbols;
 mod top;
 mod trace;
 

@@ -1,5 +1,6 @@
 //! `memtrace report`.
 
+use super::symbols::Symbols;
 use crate::{
     cli::{
         exit::Exit,
@@ -22,6 +23,7 @@ use crate::{
 /// Reads a recording and reports.
 pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
     plan.output.destination.check()?;
+    let mut symbols = Symbols::open(plan.debug_dir.as_deref())?;
     let recording = Recording::open(&plan.file)?;
     let mut reporter = Reporter::new(
         plan.output.form(terminal::text_options(&plan.output)),
@@ -36,6 +38,7 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
             (None, to) => recording.report(to, stacks)?,
             (Some(from), to) => recording.window(from, to, stacks)?,
         };
+        symbols.rename(&mut read.report.stacks);
         fail_on_met = plan.fail_on.is_some_and(|fail_on| is_met(fail_on, &read));
         if grouped {
             group::apply(&mut read.report, plan.group_by, top);

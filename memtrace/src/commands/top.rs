@@ -32,7 +32,9 @@ pub(super) fn top(plan: &TopPlan) -> anyhow::Result<Exit> {
     eprintln!("memtrace: attaching …");
     let mut session = Session::new(trace::options(&plan.trace)?)?;
     if let Some(recorder) = recorder {
-        session.start_recording(recorder);
+        session
+            .start_recording(recorder)
+            .context("cannot start a thread to record")?;
     }
     attach(&mut session, &plan.trace)?;
     session.listen_for_marks();
@@ -111,7 +113,10 @@ impl Live<'_> {
         // Before the probes come off, which takes its time.
         drop(self.screen);
         self.session.detach();
-        self.session.finish_recording()?;
+        self.session.finish_recording();
+        for notice in self.session.take_notices() {
+            eprintln!("memtrace: {notice}");
+        }
         Ok(if self.has_failed {
             Exit::Failed
         } else {

@@ -16,7 +16,7 @@ use crate::{
     },
     id::Tgid,
     probe::KernelOptions,
-    record::{RecordError, Recorder},
+    record::{RecordError, Writer},
     report::{
         gate::{Gate, Outcome},
         group, human, incident,
@@ -55,7 +55,9 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
     };
     let mut session = Session::new(options(plan)?)?;
     if let Some(recorder) = recorder {
-        session.start_recording(recorder);
+        session
+            .start_recording(recorder)
+            .context("cannot start a thread to record")?;
     }
     let incidents = match &plan.watch.incidents {
         Some(path) => Some(incident::Directory::open(path)?),
@@ -84,10 +86,10 @@ pub(super) fn trace(plan: &TracePlan) -> anyhow::Result<Exit> {
 }
 
 /// The new recording, if one was asked for: refused before anything is touched.
-pub(super) fn recorder(plan: &TracePlan) -> Result<Option<Recorder>, RecordError> {
+pub(super) fn recorder(plan: &TracePlan) -> Result<Option<Writer>, RecordError> {
     let record = plan.record.as_ref();
     record
-        .map(|record| Recorder::create(&record.path, record.retention))
+        .map(|record| Writer::create(&record.path, record.retention))
         .transpose()
 }
 
@@ -342,9 +344,7 @@ impl Tracing<'_> {
             }
             None => Ok(()),
         };
-        if let Err(error) = self.session.finish_recording() {
-            eprintln!("memtrace: {error}");
-        }
+        self.session.finish_recording();
         self.notices();
         let Some(child) = &mut self.child else {
             delivered?;

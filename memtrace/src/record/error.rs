@@ -75,6 +75,16 @@ pub enum RecordError {
          files to one", .0.display(), .0.display()
     )]
     NeedsWritable(PathBuf),
+    /// The disk did not take the last part in time.
+    #[error(
+        "{}: the disk is too slow, what was to be written last ({waiting} times) is not in it", path.display()
+    )]
+    TooSlow {
+        /// As the user named it.
+        path: PathBuf,
+        /// What was not written.
+        waiting: usize,
+    },
     /// Writing failed; what was written before stays readable.
     #[error("{}: {}", path.display(), reason(source))]
     Write {

@@ -2,7 +2,7 @@
 
 use rusqlite::OptionalExtension as _;
 
-use super::{RecordError, Recorder, Recording};
+use super::{RecordError, Recording, Writer};
 use crate::report::incident::Incident;
 
 /// Incidents that are read: memory must not follow what a file claims.
@@ -20,19 +20,23 @@ pub struct Numbered {
     pub incident: Incident,
 }
 
-impl Recorder {
+impl Writer {
     /// Records what went wrong: it belongs to the interval that was written last, whose report is
     /// the incident's and is not written again.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn keep_incident(&mut self, incident: &Incident) -> Result<(), RecordError> {
-        let details = incident.without_report();
-        let taken_at = incident.report.as_ref().map(|report| &report.taken_at);
-        let details = serde_json::json!({ "incident": details, "report_taken_at": taken_at });
         let kind = incident.kind.name();
-        self.incident(&incident.at, kind, incident.pid(), &details)
+        self.incident(&incident.at, kind, incident.pid(), &details(incident))
     }
+}
+
+/// What is written of an incident.
+pub(super) fn details(incident: &Incident) -> serde_json::Value {
+    let details = incident.without_report();
+    let taken_at = incident.report.as_ref().map(|report| &report.taken_at);
+    serde_json::json!({ "incident": details, "report_taken_at": taken_at })
 }
 
 #[derive(serde::Deserialize)]
@@ -106,9 +110,9 @@ impl Recording {
         });
         match moment {
             Some(moment) => incident.report = Some(self.report(&moment, Some(STACKS))?.report),
-            None => incident
-                .notes
-                .push("its report was dropped from the recording for its age".to_owned()),
+            None => incident.notes.push(
+                "its report is not in the recording: too old, or the disk was too slow".to_owned(),
+            ),
         }
         Ok(Some(incident))
     }

@@ -1,17 +1,19 @@
 //! Recordings: a session in one SQLite file, and everything that is read from it.
 //!
-//! A [`Recorder`] is given every report together with *all* stacks; it writes what changed, one
+//! A [`Writer`] is given every report together with *all* stacks; it writes what changed, one
 //! transaction an interval. A [`Recording`] gives the same reports back, at any moment. `schema.sql`
 //! is the format. What is read was perhaps written by somebody else: it is hostile.
 //!
-//! Your part: call [`Recorder::interval`] with every report, name the stacks it asks for while the
-//! target lives ([`Recorder::wants_names`]), and go on without it when it fails.
+//! Your part: give [`Recorder`] every report, name the stacks it asks for while the target lives
+//! ([`Recorder::wants_names`]), and go on without it when it fails.
 
+mod background;
 mod cycles;
 mod encode;
 mod error;
 mod incidents;
 mod names;
+mod naming;
 mod open;
 mod past;
 mod playback;
@@ -21,14 +23,16 @@ mod when;
 mod window;
 mod write;
 
+pub use background::{Given, Lost, Recorder};
 pub use encode::{Observed, StackKey};
 pub use error::RecordError;
 pub use incidents::Numbered;
+pub use open::is_recording;
 pub use playback::{Holding, Playback, Played, Scene};
 pub use read::{Moment, Read, Recording};
 pub use retention::Retention;
 pub use when::When;
-pub use write::{Interval, Recorder};
+pub use write::{Interval, Writer};
 
 /// `PRAGMA application_id`: "memt".
 const APPLICATION_ID: i64 = 0x6d65_6d74;

@@ -35,9 +35,9 @@ impl Names {
         let module = frame
             .module
             .as_ref()
-            .map(|path| self.module(db, path, frame.build_id.as_deref()));
+            .map(|path| self.module(db, path, frame));
         let id = next(&self.frames);
-        db.prepare_cached("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
+        db.prepare_cached("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")?
             .execute(params![
                 id,
                 function.transpose()?,
@@ -49,24 +49,30 @@ impl Names {
                 frame.inlined,
                 frame.allocator,
                 frame.reason,
+                frame
+                    .stated
+                    .as_ref()
+                    .map(|stated| stated.address.cast_signed()),
             ])?;
         self.frames.insert(key, id);
         Ok(id)
     }
 
-    fn module(
-        &mut self,
-        db: &Connection,
-        path: &str,
-        build_id: Option<&str>,
-    ) -> rusqlite::Result<i64> {
-        let key = content(&(path, build_id));
+    fn module(&mut self, db: &Connection, path: &str, of: &Frame) -> rusqlite::Result<i64> {
+        let link = of.stated.as_ref().and_then(|stated| stated.link.as_ref());
+        let key = content(&(path, &of.build_id, link));
         if let Some(id) = self.modules.get(&key) {
             return Ok(*id);
         }
         let id = next(&self.modules);
-        db.prepare_cached("INSERT INTO modules VALUES (?, ?, ?)")?
-            .execute(params![id, path, build_id])?;
+        db.prepare_cached("INSERT INTO modules VALUES (?, ?, ?, ?, ?)")?
+            .execute(params![
+                id,
+                path,
+                of.build_id,
+                link.map(|link| &link.name),
+                link.map(|link| link.checksum)
+            ])?;
         self.modules.insert(key, id);
         Ok(id)
     }

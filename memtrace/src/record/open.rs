@@ -100,6 +100,8 @@ pub(super) fn read(path: &Path) -> Result<Connection, RecordError> {
         .map_err(wrong)?;
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
         .map_err(wrong)?;
+    // All answers are of one moment of the file: a recorder may write it, and thin it, meanwhile.
+    db.execute_batch("BEGIN").map_err(wrong)?;
     let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("application_id").map_err(wrong)? != APPLICATION_ID {
         return Err(RecordError::NotARecording {
@@ -149,6 +151,11 @@ pub(super) fn wrong(path: &Path, error: &rusqlite::Error) -> RecordError {
         }
         _ => RecordError::damaged(path, error),
     }
+}
+
+/// Whether a file looks like a recording rather than like text.
+pub fn is_recording(path: &Path) -> bool {
+    looks_right(path).is_ok()
 }
 
 /// A regular file that begins as SQLite's do: nothing else is given to SQLite.

@@ -65,6 +65,7 @@ impl Playback {
         let recording = Recording::open(path)?;
         let moments = recording.moments()?;
         let is_whole = recording.is_whole()?;
+        recording.let_go()?;
         Ok(Self {
             recording,
             moments,
@@ -116,9 +117,10 @@ impl Playback {
     /// # Errors
     /// When the file is damaged.
     pub fn refresh(&mut self) -> Result<bool, RecordError> {
-        self.recording.be_patient();
-        self.is_whole = self.recording.is_whole()?;
-        let moments = self.recording.moments()?;
+        let (is_whole, moments) = self
+            .recording
+            .at_once(|file| Ok((file.is_whole()?, file.moments()?)))?;
+        self.is_whole = is_whole;
         let has_changed = moments != self.moments;
         let same = self.moments.iter().zip(&moments);
         let same = same.take_while(|(a, b)| a.interval == b.interval).count();
@@ -166,10 +168,10 @@ impl Playback {
     /// # Errors
     /// When the file is damaged.
     pub fn scene(&self, at: usize, top: Option<usize>) -> Result<Scene, RecordError> {
-        self.recording.be_patient();
         let moment = self.moment(at)?;
-        let read = self.recording.report(moment, top)?;
-        let spaces = self.recording.process_spaces(moment)?;
+        let (read, spaces) = self
+            .recording
+            .at_once(|file| Ok((file.report(moment, top)?, file.process_spaces(moment)?)))?;
         let ids = read.spaces.iter().zip(&read.stacks);
         let stacks = ids.zip(&read.report.stacks);
         let stacks = stacks.map(|((space, id), stack)| Played {
@@ -195,15 +197,14 @@ impl Playback {
     /// # Errors
     /// When the file is damaged.
     pub fn holdings(&self, at: usize) -> Result<Vec<Holding>, RecordError> {
-        self.recording.be_patient();
         let moment = self.moment(at)?;
-        let held = self.recording.held(moment)?.into_iter();
+        let held = self.recording.at_once(|file| file.held(moment))?;
         let holding = |held: super::read::Held| Holding {
             space: held.space.cast_unsigned(),
             stack: held.id.cast_unsigned(),
             account: held.row.account(moment.at_ms, held.pid, held.of),
         };
-        Ok(held.map(holding).collect())
+        Ok(held.into_iter().map(holding).collect())
     }
 
     fn moment(&self, at: usize) -> Result<&Moment, RecordError> {

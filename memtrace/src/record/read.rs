@@ -9,7 +9,7 @@ use super::cycles::{Known, bytes_of};
 use super::encode::Row;
 use super::{RecordError, When, open};
 use crate::ledger::regions::RegionKind;
-use crate::report::model::{Frame, NotShown, Process, Report, Stack, Word};
+use crate::report::model::{DebugLink, Frame, NotShown, Process, Report, Stack, Stated, Word};
 use crate::report::sums::is_summed;
 use crate::trend::Verdict;
 
@@ -64,8 +64,16 @@ pub(super) struct Held {
     pub(super) number: i64,
 }
 
+impl Held {
+    /// No memory of the program's in use.
+    pub fn is_apart(&self) -> bool {
+        let (_, kind) = self.of;
+        kind.is_some_and(RegionKind::is_apart)
+    }
+}
+
 impl Recording {
-    /// Opens a recording, also while it is written.
+    /// Opens a recording, also while it is written: what is asked of it is answered as of now.
     ///
     /// # Errors
     /// What is wrong with it, in one line.
@@ -85,6 +93,24 @@ impl Recording {
     /// What is asked from now on may take its time again.
     pub(super) fn be_patient(&self) {
         open::be_patient(&self.db);
+    }
+
+    /// What is asked from now on is answered as of then, and not as of when it was opened: for who
+    /// looks at a growing file for long. A recorder cannot use the room of what it drops before that.
+    pub(super) fn let_go(&self) -> Result<(), RecordError> {
+        self.db.execute_batch("COMMIT").map_err(self.wrong())
+    }
+
+    /// Asks several things of one moment of the file, after [`Self::let_go`].
+    pub(super) fn at_once<T>(
+        &self,
+        ask: impl FnOnce(&Self) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
+        self.be_patient();
+        self.db.execute_batch("BEGIN").map_err(self.wrong())?;
+        let answer = ask(self);
+        let gone = self.let_go();
+        answer.and_then(|answer| gone.map(|()| answer))
     }
 
     /// Where it is.
@@ -223,7 +249,7 @@ impl Recording {
             .partition(|held| held.row.verdict().is_some());
         let fastest_growing = judged
             .iter()
-            .filter(|held| held.row.verdict() == Some(Verdict::Growing))
+            .filter(|held| held.row.verdict() == Some(Verdict::Growing) && !held.is_apart())
             .map(|held| held.row.growth)
             .reduce(f64::max);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
@@ -269,11 +295,12 @@ impl Recording {
     /// When the file is damaged.
     pub fn without_stacks(&self, moment: &Moment) -> Result<Report, RecordError> {
         let mut report = self.header(moment)?;
-        report.processes = self.processes(moment)?;
+        let processes = self.processes(moment)?.into_iter();
+        report.processes = processes.map(|(_, process)| process).collect();
         Ok(report)
     }
 
-    fn header(&self, moment: &Moment) -> Result<Report, RecordError> {
+    pub(super) fn header(&self, moment: &Moment) -> Result<Report, RecordError> {
         let text: String = self.ask(
             "SELECT header FROM intervals WHERE id = ?",
             [moment.interval],
@@ -287,24 +314,29 @@ impl Recording {
         Ok(report)
     }
 
-    fn processes(&self, moment: &Moment) -> Result<Vec<Process>, RecordError> {
+    /// The processes of a report, with their numbers in the recording.
+    pub(super) fn processes(&self, moment: &Moment) -> Result<Vec<(i64, Process)>, RecordError> {
         let mut statement = self
             .db
             .prepare_cached(
-                "SELECT json FROM (SELECT process, max(interval), place, json FROM process_samples
-                   WHERE interval BETWEEN ?1 AND ?2 GROUP BY process)
+                "SELECT process, json FROM
+                   (SELECT process, max(interval), place, json FROM process_samples
+                    WHERE interval BETWEEN ?1 AND ?2 GROUP BY process)
                  WHERE json IS NOT NULL ORDER BY place, process LIMIT ?3",
             )
             .map_err(self.wrong())?;
-        let texts: Result<Vec<String>, _> = statement
+        let texts: Result<Vec<(i64, String)>, _> = statement
             .query_map((self.key(moment)?, moment.interval, MAX_ROWS), |row| {
-                row.get(0)
+                Ok((row.get(0)?, row.get(1)?))
             })
             .and_then(Iterator::collect);
         let texts = texts.map_err(self.wrong())?;
         texts
             .iter()
-            .map(|text| serde_json::from_str(text).map_err(|e| self.damaged(e)))
+            .map(|(id, text)| {
+                let process = serde_json::from_str(text).map_err(|e| self.damaged(e))?;
+                Ok((*id, process))
+            })
             .collect()
     }
 
@@ -398,7 +430,7 @@ impl Recording {
             .db
             .prepare_cached(
                 "SELECT fn.name, m.path, m.build_id, f.offset, f.address, fi.path, f.line,
-                        f.inlined, f.allocator, f.reason
+                        f.inlined, f.allocator, f.reason, f.stated, m.debug_link, m.debug_link_crc
                  FROM stack_frames sf JOIN frames f ON f.id = sf.frame
                  LEFT JOIN functions fn ON fn.id = f.function
                  LEFT JOIN modules m ON m.id = f.module
@@ -420,6 +452,7 @@ impl Recording {
                     inlined: row.get(7)?,
                     allocator: row.get(8)?,
                     reason: row.get(9)?,
+                    stated: stated(row)?,
                 })
             })
             .and_then(Iterator::collect);
@@ -521,6 +554,19 @@ impl Recording {
         }
         Ok(())
     }
+}
+
+/// The last columns of a frame.
+fn stated(row: &SqlRow<'_>) -> rusqlite::Result<Option<Stated>> {
+    let Some(address) = row.get::<_, Option<i64>>(10)? else {
+        return Ok(None);
+    };
+    let (name, checksum): (Option<String>, Option<u32>) = (row.get(11)?, row.get(12)?);
+    let link = name.zip(checksum);
+    Ok(Some(Stated {
+        address: address.cast_unsigned(),
+        link: link.map(|(name, checksum)| DebugLink { name, checksum }),
+    }))
 }
 
 fn no_mark(name: &str, moments: &[Moment]) -> String {

@@ -78,7 +78,7 @@ impl Thinner {
     }
 
     /// Takes every second interval out, from the oldest on and again from there: a few at a time,
-    /// since tracing waits for it.
+    /// since the next report waits for it.
     fn make_room(&mut self, db: &Connection, last: i64) -> rusqlite::Result<()> {
         let next = "id >= ?1 AND id <= ?2";
         let before = last - KEEP_WHOLE;

@@ -71,7 +71,10 @@ CREATE TABLE process_samples (
 CREATE TABLE modules (
   id INTEGER PRIMARY KEY,
   path TEXT NOT NULL,
-  build_id TEXT
+  build_id TEXT,
+  -- Of an object without a build id: the name and the CRC-32 of its debug file.
+  debug_link TEXT,
+  debug_link_crc INTEGER
 );
 
 CREATE TABLE functions (
@@ -98,7 +101,9 @@ CREATE TABLE frames (
   inlined INTEGER NOT NULL,
   allocator INTEGER NOT NULL,
   -- Why there is no function.
-  reason TEXT
+  reason TEXT,
+  -- The address as the module's symbols state it; NULL in no file.
+  stated INTEGER
 );
 
 CREATE TABLE stacks (

@@ -149,7 +149,7 @@ fn series() -> impl Strategy<Value = Vec<Made>> {
     })
 }
 
-fn write(recorder: &mut Recorder, made: &Made) {
+fn write(recorder: &mut Writer, made: &Made) {
     let wanted = recorder.wants_names(&made.observed);
     let frames = wanted
         .into_iter()
@@ -176,8 +176,8 @@ fn write(recorder: &mut Recorder, made: &Made) {
     );
 }
 
-fn record(path: &Path, series: &[Made]) -> Recorder {
-    let mut recorder = Recorder::create(path, Retention::default()).unwrap();
+fn record(path: &Path, series: &[Made]) -> Writer {
+    let mut recorder = Writer::create(path, Retention::default()).unwrap();
     for made in series {
         write(&mut recorder, made);
     }
@@ -259,6 +259,23 @@ fn window() {
     assert_eq!(stack.verdict, Verdict::Growing);
     assert!((stack.growth_bytes_per_second - 1000.0).abs() < 1e-6);
     assert_eq!(read.report.duration_seconds, 30.0);
+    let (now, then) = (moment(50).taken_at, moment(20).taken_at);
+    assert_eq!(read.report.gained_since.as_ref(), Some(&then));
+    assert_eq!(read.report.taken_at, now);
+    assert_eq!(read.report.started_at, then);
+    // The fixture's process holds a thousand bytes more every three seconds.
+    let process = &read.report.processes[0];
+    assert_eq!(process.outstanding_bytes, 16_000 - 6_000);
+    assert_eq!(process.outstanding_objects, 0, "as many as before");
+    assert_eq!(process.verdict, Verdict::Growing);
+    assert!((300.0..370.0).contains(&process.growth_bytes_per_second));
+    assert_eq!(process.rss_bytes_at_attach, process.rss_bytes);
+    assert_eq!(read.report.overhead.probe_hits.heap, 0);
+    assert_eq!(read.report.overhead.fraction_of_target_cpu, None);
+    // What shrank gained nothing.
+    let back = recording.window(&moment(50), &moment(20), None).unwrap();
+    assert!(back.report.stacks.is_empty());
+    assert_eq!(back.report.processes[0].outstanding_bytes, 0);
     assert_eq!(read.fastest_growing, Some(stack.growth_bytes_per_second));
 }
 
@@ -306,7 +323,7 @@ fn retention() {
     ] {
         let path = directory.path().join(name);
         let series = one_leak(1000, 1);
-        let mut recorder = Recorder::create(&path, retention).unwrap();
+        let mut recorder = Writer::create(&path, retention).unwrap();
         series.iter().for_each(|made| write(&mut recorder, made));
         recorder.finish("then").unwrap();
         let recording = Recording::open(&path).unwrap();
@@ -339,7 +356,7 @@ fn incidents() {
         max_age: Duration::from_secs(300),
         ..Retention::default()
     };
-    let mut recorder = Recorder::create(&path, retention).unwrap();
+    let mut recorder = Writer::create(&path, retention).unwrap();
     let mut told = Vec::new();
     for (n, made) in one_leak(700, 1).iter().enumerate() {
         write(&mut recorder, made);
@@ -374,7 +391,7 @@ fn refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("r");
     let recorder = record(&path, &one_leak(3, 1));
-    let error = Recorder::create(&path, Retention::default())
+    let error = Writer::create(&path, Retention::default())
         .unwrap_err()
         .to_string();
     assert!(
@@ -383,7 +400,7 @@ fn refused() {
     );
     drop(recorder);
     let before = std::fs::read(&path).unwrap();
-    let error = Recorder::create(&path, Retention::default())
+    let error = Writer::create(&path, Retention::default())
         .unwrap_err()
         .to_string();
     assert!(error.contains("it exists"), "{error}");
@@ -493,6 +510,161 @@ fn clock_jumps() {
     assert_eq!(at("2025-12-31T00:00:00Z").unwrap(), 3000);
     assert!(at("2020-01-01T00:00:00Z").is_err());
     assert_eq!(at("-2s").unwrap(), 2000);
+}
+
+// A clock that jumps ahead: what lies between has no moments, and the time since the start stays right.
+#[test]
+fn clock_jumps_ahead() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    let mut series = one_leak(10, 1);
+    for made in &mut series[5..] {
+        made.report.taken_at = made.report.taken_at.replace("2026", "2031");
+    }
+    drop(record(&path, &series));
+    let recording = Recording::open(&path).unwrap();
+    let at = |text: &str| recording.find(&When::parse(text).unwrap()).unwrap();
+    assert_eq!(at("2028-01-01T00:00:00Z").at_ms, 5000);
+    assert_eq!(at("7s").at_ms, 7000);
+    let read = recording.window(&at("3s"), &at("9s"), None).unwrap();
+    assert_eq!(read.report.duration_seconds, 6.0);
+}
+
+// Who reads sees one moment of the file: what is dropped from it meanwhile is read all the same.
+#[test]
+fn thinned_while_it_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    let retention = Retention {
+        max_age: Duration::from_secs(60),
+        ..Retention::default()
+    };
+    let mut recorder = Writer::create(&path, retention).unwrap();
+    let series = one_leak(400, 1);
+    let (early, late) = series.split_at(50);
+    early.iter().for_each(|made| write(&mut recorder, made));
+    let reader = Recording::open(&path).unwrap();
+    let first = reader.find(&When::Start).unwrap();
+    late.iter().for_each(|made| write(&mut recorder, made));
+    let read = reader.report(&first, Some(3)).unwrap();
+    assert_eq!(json(&read.report), json(&series[0].report));
+    let later = Recording::open(&path).unwrap();
+    assert!(later.find(&When::Start).unwrap().at_ms > 200_000);
+}
+
+// A file that is written by another thread meanwhile: each look at it gives a whole report.
+#[test]
+fn read_while_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    let series = one_leak(300, 1);
+    let mut recorder = Writer::create(&path, Retention::default()).unwrap();
+    write(&mut recorder, &series[0]);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            series[1..]
+                .iter()
+                .for_each(|made| write(&mut recorder, made));
+        });
+        let mut looks = 0;
+        while looks < 3 || !writer.is_finished() {
+            let recording = Recording::open(&path).unwrap();
+            let last = recording.find(&When::End).unwrap();
+            let read = recording.report(&last, Some(3)).unwrap();
+            let made = &series[usize::try_from(last.at_ms / 1000 - 1).unwrap()];
+            assert_eq!(json(&read.report), json(&made.report));
+            looks += 1;
+        }
+    });
+}
+
+// Five gigabytes: those that hold nothing are not read, and those that are no recording are refused at
+// once. (Sparse: a file system that cannot is left out.)
+#[test]
+fn five_gigabytes() {
+    const SIZE: u64 = 5 << 30;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    let series = one_leak(30, 1);
+    record(&path, &series).finish("then").unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    if file.set_len(SIZE).is_err() {
+        return;
+    }
+    // Its head says how many pages it has.
+    let pages = u32::try_from(SIZE / 4096).unwrap().to_be_bytes();
+    std::os::unix::fs::FileExt::write_all_at(&file, &pages, 28).unwrap();
+    let begun = std::time::Instant::now();
+    let recording = Recording::open(&path).unwrap();
+    let last = recording.find(&When::End).unwrap();
+    let read = recording.report(&last, Some(3)).unwrap();
+    assert_eq!(json(&read.report), json(&series[29].report));
+    let zeros = directory.path().join("zeros");
+    let file = std::fs::File::create(&zeros).unwrap();
+    file.set_len(SIZE).unwrap();
+    assert!(complaint(&zeros).contains("no SQLite file"));
+    std::os::unix::fs::FileExt::write_all_at(&file, b"SQLite format 3\0", 0).unwrap();
+    let text = complaint(&zeros);
+    assert!(text.contains("zeros"), "{text}");
+    // Reading it all would take longer, on any machine.
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+// Names of any kind are kept as they are: every format gets of a recording what it gets live.
+#[test]
+fn hostile_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    let mut report = fixtures::hostile();
+    let nul = "a\0b;c\n<script>'\"\u{202e}\u{1b}[2J".to_owned();
+    report.stacks[0].frames[0].function = Some(nul.clone());
+    let observed: Vec<Observed> = (1..)
+        .zip(&report.stacks)
+        .map(|(stack, account)| {
+            let mut account = account.clone();
+            account.frames.clear();
+            account.freed_bytes = account.allocated_bytes - account.outstanding_bytes;
+            let (pid, probe, kind) = (account.pid, account.probe, account.kind);
+            let key = StackKey {
+                space: u64::from(pid),
+                stack,
+                probe,
+                kind,
+            };
+            Observed {
+                key,
+                account,
+                judged: true,
+            }
+        })
+        .collect();
+    let frames = report.stacks.iter().map(|stack| stack.frames.clone());
+    let interval = Interval {
+        at: Duration::from_secs(1),
+        spaces: &[u64::from(report.processes[0].pid)],
+        observed: &observed,
+        frames: frames.enumerate().collect(),
+        marks: std::slice::from_ref(&nul),
+    };
+    let mut recorder = Writer::create(&path, Retention::default()).unwrap();
+    recorder.interval(&mut report.clone(), interval).unwrap();
+    recorder.finish("then").unwrap();
+    let recording = Recording::open(&path).unwrap();
+    let last = recording.find(&When::End).unwrap();
+    assert_eq!(last.marks, [nul]);
+    let read = recording.report(&last, None).unwrap().report;
+    let frames = |report: &Report| -> Vec<_> {
+        let all = report.stacks.iter().flat_map(|stack| stack.frames.clone());
+        all.collect()
+    };
+    assert_eq!(frames(&read), frames(&report));
+    assert_eq!(read.host, report.host);
+    assert_eq!(read.processes[0].comm, report.processes[0].comm);
+    assert_eq!(read.losses, report.losses);
 }
 
 // A mark that is not there is named, with those that are, each once; control characters do not get

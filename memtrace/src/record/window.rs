@@ -1,16 +1,19 @@
 //! What was gained between two moments.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::RecordError;
 use super::cycles::bytes_of;
 use super::read::{Held, Moment, Read, Recording};
 use crate::ledger::Point;
-use crate::report::model::{NotShown, Report, Stack};
+use crate::report::loss_names;
+use crate::report::model::{Grower, Mark, NotShown, Process, ProcessState, Report, Stack};
 use crate::trend::{self, Judgement, Verdict};
 
 /// Stacks that are judged, those that gained most: as live reporting does.
 const MAX_JUDGED: usize = 2000;
+/// Points of all histories that are judged, together (64 MiB): the more moments, the fewer series.
+const MAX_POINTS: usize = 4 << 20;
 
 /// A stack's gain.
 struct Gained {
@@ -21,7 +24,8 @@ struct Gained {
 
 impl Recording {
     /// A report of what happened between two moments: its figures are those of `to` less those of
-    /// `from`, its verdicts made of the intervals between. Stacks that gained nothing are left out.
+    /// `from`, its verdicts made of the intervals between. Stacks that gained nothing are left out; a
+    /// process that gave more back than it took gained 0.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -31,18 +35,13 @@ impl Recording {
         to: &Moment,
         top: Option<usize>,
     ) -> Result<Read, RecordError> {
-        let mut report = self.without_stacks(to)?;
-        let losses_before = self.without_stacks(from)?.losses;
-        report.losses.retain(|name, count| {
-            *count = count.saturating_sub(losses_before.get(name).copied().unwrap_or(0));
-            *count > 0
-        });
-        report.started_at.clone_from(&from.taken_at);
-        report.gained_since = Some(from.taken_at.clone());
-        report.duration_seconds = (to.at_ms - from.at_ms) as f64 / 1000.0;
-        let seconds = report.intervals.seconds;
-        let completed = (report.duration_seconds / seconds + 0.1) as u32;
-        report.intervals.completed = completed.min(report.intervals.completed);
+        let mut report = self.header(to)?;
+        since(&mut report, &self.header(from)?, (from, to));
+        let mut moments = self.moments()?;
+        moments.retain(|m| m.interval > from.interval && m.interval <= to.interval);
+        let judging = Judging::of(&report, moments.len());
+        report.marks = moments.into_iter().flat_map(marks).collect();
+        report.processes = self.process_gains(from, to, &judging)?;
         let before: HashMap<i64, Held> = self
             .held(from)?
             .into_iter()
@@ -50,9 +49,10 @@ impl Recording {
             .collect();
         let held = self.held(to)?;
         let now = bytes_of(&held);
-        let mut gained = self.gained(held, &before, (from, to), &report)?;
+        let mut gained = self.gained(held, &before, (from, to), &judging)?;
         gained.sort_by_key(|gained| {
             (
+                gained.held.is_apart(),
                 gained.judgement.verdict != Verdict::Growing,
                 std::cmp::Reverse(gained.account.outstanding_bytes),
                 gained.held.id,
@@ -60,7 +60,9 @@ impl Recording {
         });
         let fastest_growing = gained
             .iter()
-            .filter(|gained| gained.judgement.verdict == Verdict::Growing)
+            .filter(|gained| {
+                gained.judgement.verdict == Verdict::Growing && !gained.held.is_apart()
+            })
             .map(|gained| gained.judgement.growth_bytes_per_second)
             .reduce(f64::max);
         let rest = gained.split_off(top.unwrap_or(usize::MAX).min(gained.len()));
@@ -104,7 +106,7 @@ impl Recording {
         held: Vec<Held>,
         before: &HashMap<i64, Held>,
         (from, to): (&Moment, &Moment),
-        report: &Report,
+        judging: &Judging,
     ) -> Result<Vec<Gained>, RecordError> {
         let mut gained: Vec<Gained> = held
             .into_iter()
@@ -122,25 +124,192 @@ impl Recording {
             })
             .collect();
         gained.sort_by_key(|g| (std::cmp::Reverse(g.account.outstanding_bytes), g.held.id));
-        let judged: Vec<i64> = gained.iter().take(MAX_JUDGED).map(|g| g.held.id).collect();
+        let judged = gained.iter().take(judging.most);
+        let judged: Vec<i64> = judged.map(|g| g.held.id).collect();
         let histories = self.histories_between(&judged, from, to)?;
-        let options = trend::Options {
-            interval_seconds: report.intervals.seconds,
-            losses: trend::Losses {
-                // How large they were is not recorded: what is lost forbids a verdict.
-                forbid: !report.losses.is_empty(),
-                ..trend::Losses::default()
-            },
-        };
         for (gained, history) in gained.iter_mut().zip(histories) {
             let points: Vec<Point> = history
                 .into_iter()
                 .map(|(at, bytes)| Point { at, bytes })
                 .collect();
-            gained.judgement = trend::judge(&points, None, &options);
+            gained.judgement = trend::judge(&points, None, &judging.options);
         }
         Ok(gained)
     }
+
+    fn process_gains(
+        &self,
+        from: &Moment,
+        to: &Moment,
+        judging: &Judging,
+    ) -> Result<Vec<Process>, RecordError> {
+        let before: HashMap<i64, Process> = self.processes(from)?.into_iter().collect();
+        let processes = self.processes(to)?;
+        let held_before = |id: &i64| before.get(id).map(|then| then.outstanding_bytes);
+        let mut most_gained: Vec<(u64, i64)> = processes
+            .iter()
+            .map(|(id, now)| {
+                let then = held_before(id).unwrap_or(0);
+                (now.outstanding_bytes.saturating_sub(then), *id)
+            })
+            .collect();
+        most_gained.sort_unstable_by_key(|(bytes, id)| (std::cmp::Reverse(*bytes), *id));
+        let judged = most_gained.iter().take(judging.most);
+        let judged = judged.map(|(_, id)| (*id, held_before(id))).collect();
+        let histories = self.process_histories(judged, from, to)?;
+        let gained = processes.into_iter().map(|(id, now)| {
+            let points = histories.get(&id).map_or(&[][..], Vec::as_slice);
+            process_gain(
+                now,
+                before.get(&id),
+                &trend::judge(points, None, &judging.options),
+            )
+        });
+        Ok(gained.collect())
+    }
+
+    /// What processes held at every moment between two, beginning with what is given; nothing while
+    /// they are not shown.
+    fn process_histories(
+        &self,
+        mut held: HashMap<i64, Option<u64>>,
+        from: &Moment,
+        to: &Moment,
+    ) -> Result<HashMap<i64, Vec<Point>>, RecordError> {
+        let wrong = self.wrong();
+        let mut moments = self.moments()?;
+        moments.retain(|m| (from.interval..=to.interval).contains(&m.interval));
+        let mut moments = moments.into_iter().peekable();
+        let mut histories: HashMap<i64, Vec<Point>> = HashMap::new();
+        let mut close = |before: i64, held: &HashMap<i64, Option<u64>>| {
+            while let Some(moment) = moments.next_if(|m| m.interval < before) {
+                let at = moment.at_ms as f64 / 1000.0;
+                for (process, bytes) in held {
+                    let point = bytes.map(|bytes| Point { at, bytes });
+                    histories.entry(*process).or_default().extend(point);
+                }
+            }
+        };
+        let mut statement = self
+            .db
+            .prepare_cached(
+                "SELECT interval, process, outstanding_bytes FROM process_samples
+                 WHERE interval > ?1 AND interval <= ?2 ORDER BY interval",
+            )
+            .map_err(&wrong)?;
+        let mut rows = statement
+            .query([from.interval, to.interval])
+            .map_err(&wrong)?;
+        while let Some(row) = rows.next().map_err(&wrong)? {
+            let read = || Ok((row.get(0)?, row.get(1)?, row.get::<_, Option<i64>>(2)?));
+            let (interval, process, bytes) = read().map_err(&wrong)?;
+            close(interval, &held);
+            if let Some(held) = held.get_mut(&process) {
+                *held = bytes.map(i64::cast_unsigned);
+            }
+        }
+        close(i64::MAX, &held);
+        Ok(histories)
+    }
+}
+
+/// Makes the head of a report that of a stretch: what is counted from the start becomes a difference.
+fn since(report: &mut Report, before: &Report, (from, to): (&Moment, &Moment)) {
+    type Counts = BTreeMap<String, u64>;
+    let gained = |now: &mut Counts, then: &Counts| {
+        now.retain(|name, count| {
+            *count = count.saturating_sub(then.get(name).copied().unwrap_or(0));
+            *count > 0
+        });
+    };
+    gained(&mut report.losses, &before.losses);
+    gained(&mut report.notes, &before.notes);
+    report.started_at.clone_from(&from.taken_at);
+    report.gained_since = Some(from.taken_at.clone());
+    report.duration_seconds = (to.at_ms - from.at_ms) as f64 / 1000.0;
+    let completed = (report.duration_seconds / report.intervals.seconds + 0.1) as u32;
+    report.intervals.completed = completed.min(report.intervals.completed);
+    let (hits, earlier) = (&mut report.overhead.probe_hits, &before.overhead.probe_hits);
+    hits.heap = hits.heap.saturating_sub(earlier.heap);
+    hits.region = hits.region.saturating_sub(earlier.region);
+    hits.fault = hits.fault.saturating_sub(earlier.fault);
+    // Those of the last interval say nothing of the stretch.
+    report.overhead.fraction_of_target_cpu = None;
+    report.overhead.fraction_of_one_core = None;
+}
+
+/// How series of a stretch are judged.
+struct Judging {
+    options: trend::Options,
+    /// So many, those that gained most.
+    most: usize,
+}
+
+impl Judging {
+    fn of(report: &Report, moments: usize) -> Self {
+        let bears = |name: &String| !loss_names::OF_RECORDINGS.contains(&name.as_str());
+        let options = trend::Options {
+            interval_seconds: report.intervals.seconds,
+            losses: trend::Losses {
+                // How large they were is not recorded: what is lost forbids a verdict.
+                forbid: report.losses.keys().any(bears),
+                ..trend::Losses::default()
+            },
+        };
+        let most = (MAX_POINTS / (moments + 1)).min(MAX_JUDGED);
+        Self { options, most }
+    }
+}
+
+fn marks(moment: Moment) -> impl Iterator<Item = Mark> {
+    let Moment {
+        taken_at, marks, ..
+    } = moment;
+    marks.into_iter().map(move |name| Mark {
+        name,
+        at: taken_at.clone(),
+    })
+}
+
+/// What a process gained. One that began within the stretch gained all it has.
+fn process_gain(now: Process, then: Option<&Process>, judged: &Judgement) -> Process {
+    let less = |of: fn(&Process) -> u64| of(&now).saturating_sub(then.map_or(0, of));
+    let growth = judged.growth_bytes_per_second;
+    let is_growing = judged.verdict == Verdict::Growing && now.state == ProcessState::Running;
+    let room = match now.seconds_to_limit {
+        // The room that the live report saw, without what the kernel would give back first.
+        Some(seconds) => Some((seconds * now.growth_bytes_per_second) as u64),
+        None => now
+            .memory_limit_bytes
+            .zip(now.memory_usage_bytes)
+            .map(|(limit, used)| limit.saturating_sub(used)),
+    };
+    Process {
+        rss_bytes_at_attach: then.map_or(now.rss_bytes_at_attach, |then| then.rss_bytes),
+        outstanding_bytes: less(|p| p.outstanding_bytes),
+        outstanding_objects: less(|p| p.outstanding_objects),
+        growth_bytes_per_second: growth,
+        verdict: judged.verdict,
+        seconds_to_limit: room
+            .filter(|_| is_growing)
+            .and_then(|room| trend::forecast(room, growth)),
+        grower: match then {
+            Some(then) => grower(&now, then),
+            None => now.grower,
+        },
+        ..now
+    }
+}
+
+/// What of its resident memory grew most within the stretch.
+fn grower(now: &Process, then: &Process) -> Option<Grower> {
+    let (now, then) = (now.reconciliation?, then.reconciliation?);
+    let (share, bytes) = now.largest_grower(&then)?;
+    Some(Grower {
+        share,
+        bytes,
+        rss_bytes: now.rss.saturating_sub(then.rss),
+    })
 }
 
 /// What a stack gained; nothing when it did not.

@@ -14,13 +14,8 @@ use super::{APPLICATION_ID, RecordError, VERSION, open};
 use crate::ledger::regions::RegionKind;
 use crate::report::model::{Frame, Process, ProcessState, Report};
 
-/// Stacks named in one interval at most, beside those a report shows: naming takes time, and the
-/// rest is named in the next intervals.
-const NAMES_AT_ONCE: usize = 1024;
-/// A frame that is not named by now will never be.
-const MAX_TRIES: u8 = 10;
-/// What the symbolizer says of a frame that may have a name next time.
-const LATE: &str = "not named in time";
+/// Changes since the last key interval, for each stack, that make the next one due.
+const KEY_AFTER: usize = 4;
 
 /// One report, with what it does not show.
 #[derive(Debug)]
@@ -31,7 +26,7 @@ pub struct Interval<'a> {
     pub spaces: &'a [u64],
     /// All stacks, shown or not.
     pub observed: &'a [Observed],
-    /// Frames of the stacks that [`Recorder::wants_names`] named, by their place in `observed`.
+    /// Frames of stacks, by their place in `observed`; of one that has some they are replaced.
     pub frames: Vec<(usize, Vec<Frame>)>,
     /// Marks set at this moment.
     pub marks: &'a [String],
@@ -39,7 +34,7 @@ pub struct Interval<'a> {
 
 /// Writes a recording.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct Writer {
     db: Connection,
     path: PathBuf,
     state: State,
@@ -69,8 +64,7 @@ struct KnownStack {
     id: i64,
     row: Row,
     interval: i64,
-    /// How often its names were asked for; nothing when they are whole.
-    tries: Option<u8>,
+    is_named: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +75,7 @@ struct KnownProcess {
     interval: i64,
 }
 
-impl Recorder {
+impl Writer {
     /// Makes a new recording; the file must not be there.
     ///
     /// # Errors
@@ -134,20 +128,16 @@ impl Recorder {
         &self.path
     }
 
-    /// Which of the stacks have to be named for [`Interval::frames`]: new ones, and those that
-    /// were not named in time before.
+    /// Which of the stacks have no names yet.
     #[must_use]
     pub fn wants_names(&self, observed: &[Observed]) -> Vec<usize> {
         let known = &self.state.stacks;
-        let wanted = observed.iter().enumerate().filter(|(_, stack)| {
-            known
-                .get(&stack.key)
-                .is_none_or(|stack| stack.tries.is_some())
-        });
-        wanted.map(|(at, _)| at).take(NAMES_AT_ONCE).collect()
+        let wanted = observed.iter().enumerate();
+        let wanted = wanted.filter(|(_, s)| known.get(&s.key).is_none_or(|known| !known.is_named));
+        wanted.map(|(at, _)| at).collect()
     }
 
-    /// Writes one report. After an error the recording is at its end: drop the recorder.
+    /// Writes one report. After an error the recording is at its end: drop it.
     ///
     /// # Errors
     /// What SQLite says: a full disk, a file that went away.
@@ -238,10 +228,10 @@ impl State {
             session(db, report)?;
         }
         self.intervals += 1;
-        // Reading begins at a key interval: as many rows again as there are changes since, never
-        // more than twice what is needed. A mark's stays when the intervals around it go.
+        // Reading begins at a key interval: never more than five times the rows that are needed, and
+        // a quarter more of them in the file. A mark's stays when the intervals around it go.
         let is_key = self.intervals == 1
-            || self.changes > interval.observed.len().max(64)
+            || self.changes > KEY_AFTER * interval.observed.len().max(16)
             || !interval.marks.is_empty();
         if is_key {
             self.changes = 0;
@@ -394,7 +384,7 @@ impl State {
                     id,
                     row,
                     interval,
-                    tries: Some(0),
+                    is_named: false,
                 };
                 self.stacks.insert(observed.key, known);
                 (id, true)
@@ -425,10 +415,8 @@ impl State {
         let Some(known) = self.stacks.get_mut(&key) else {
             return Ok(());
         };
-        let is_late = frames.iter().any(|f| f.reason.as_deref() == Some(LATE));
-        let tries = known.tries.map_or(0, |tries| tries + 1);
-        known.tries = (is_late && tries < MAX_TRIES).then_some(tries);
-        if tries > 1 {
+        if std::mem::replace(&mut known.is_named, true) {
+            // Some were late the time before.
             db.prepare_cached("DELETE FROM stack_frames WHERE stack = ?")?
                 .execute([known.id])?;
         }

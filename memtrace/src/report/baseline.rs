@@ -1,4 +1,4 @@
-//! A baseline: an earlier JSON report that a run is held against.
+//! A baseline: an earlier report, of JSON or of a recording, that a run is held against.
 //!
 //! Stacks are the same when the functions and objects on them are: addresses, offsets, lines and
 //! process ids change with every build and run. What a compiler adds to names (`.constprop.0`, a
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     culprit::file_name,
     layout::clean,
-    model::{Frame, SCHEMA, Stack},
+    model::{Frame, Report, SCHEMA, Stack},
 };
 use crate::trend::Verdict;
 
@@ -22,7 +22,10 @@ pub const MAX_FILE_BYTES: u64 = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BaselineError {
     /// No JSON report.
-    #[error("not a JSON report of memtrace ({0}); make one with --format json --top all")]
+    #[error(
+        "neither a recording nor a JSON report of memtrace ({0}); make one with --record FILE, or with \
+         --format json --top all"
+    )]
     NotAReport(String),
     /// A report of another version.
     #[error("its schema is {0}, and this memtrace reads {SCHEMA}: make a new one")]
@@ -162,31 +165,57 @@ impl Baseline {
             let name: String = file.schema.chars().take(60).collect();
             return Err(BaselineError::OtherSchema(clean(&name).into_owned()));
         }
-        let mut baseline = Self {
-            stacks_not_shown: file.not_shown.stacks,
-            sample_bytes: file.overhead.sample_bytes.max(1),
-            ..Self::default()
-        };
-        let steady = file
-            .stacks
-            .iter()
-            .filter(|stack| stack.verdict != "growing");
-        if file.not_shown.stacks > 0 {
-            // Ranked: what grows first, then by bytes.
-            baseline.held_at_most = steady.map(|s| s.outstanding_bytes).min().unwrap_or(0);
-        }
+        let growing = |stack: &FileStack| stack.verdict == "growing";
+        let held = file.stacks.iter().filter(|stack| !growing(stack));
+        let least = held.map(|stack| stack.outstanding_bytes).min();
+        let mut baseline = Self::cut(file.not_shown.stacks, least);
+        baseline.sample_bytes = file.overhead.sample_bytes.max(1);
         for stack in file.stacks {
-            let frames = stack.frames.into_iter();
+            let (is_growing, frames) = (growing(&stack), stack.frames.into_iter());
             let key = Key::new(frames.map(|frame| (frame.function, frame.module)));
-            let verdict = match stack.verdict.as_str() {
-                "growing" => Verdict::Growing,
-                _ => Verdict::Steady,
+            let verdict = if is_growing {
+                Verdict::Growing
+            } else {
+                Verdict::Steady
             };
             let rate = stack.growth_bytes_per_second.unwrap_or(0.0);
-            let known = baseline.stacks.entry(key).or_default();
-            known.add(stack.outstanding_bytes, verdict, rate);
+            baseline.add(key, stack.outstanding_bytes, verdict, rate);
         }
         Ok(baseline)
+    }
+
+    /// The same of a report that was read already, from a recording.
+    #[must_use]
+    pub fn of(report: &Report) -> Self {
+        let held = report.stacks.iter();
+        let held = held.filter(|stack| stack.verdict != Verdict::Growing);
+        let least = held.map(|stack| stack.outstanding_bytes).min();
+        let not_shown = u64::try_from(report.not_shown.stacks).unwrap_or(u64::MAX);
+        let mut baseline = Self::cut(not_shown, least);
+        baseline.sample_bytes = report.overhead.sample_bytes.max(1);
+        for stack in &report.stacks {
+            let (bytes, rate) = (stack.outstanding_bytes, stack.growth_bytes_per_second);
+            baseline.add(Key::of(stack), bytes, stack.verdict, rate);
+        }
+        baseline
+    }
+
+    /// A baseline that lacks so many stacks. They are ranked, what grows first, then by bytes: those
+    /// that are missing held no more than `least` of the others.
+    fn cut(stacks_not_shown: u64, least: Option<u64>) -> Self {
+        let least = least.filter(|_| stacks_not_shown > 0);
+        Self {
+            stacks_not_shown,
+            held_at_most: least.unwrap_or(0),
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, key: Key, bytes: u64, verdict: Verdict, rate: f64) {
+        self.stacks
+            .entry(key)
+            .or_default()
+            .add(bytes, verdict, rate);
     }
 
     /// What is known of a stack. One that is not in the report held nothing, or, when the report
@@ -286,6 +315,17 @@ mod tests {
                 let sum: u64 = same.map(|other| other.outstanding_bytes).sum();
                 prop_assert_eq!(baseline.get(&key).bytes, sum);
             }
+        }
+
+        // A report is the same baseline whether it comes as JSON or from a recording.
+        #[test]
+        fn both_sources_agree(report in arbitrary::report()) {
+            let parsed = Baseline::parse(&file(&report)).unwrap();
+            let read = Baseline::of(&report);
+            prop_assert_eq!(&parsed.stacks, &read.stacks);
+            prop_assert_eq!(parsed.stacks_not_shown, read.stacks_not_shown);
+            prop_assert_eq!(parsed.held_at_most, read.held_at_most);
+            prop_assert_eq!(parsed.sample_bytes, read.sample_bytes);
         }
     }
 }

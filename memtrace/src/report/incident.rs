@@ -76,6 +76,17 @@ impl Incident {
         victim.or_else(|| self.processes.first().map(|process| process.pid))
     }
 
+    /// Names the suspects again, as the report's stacks are named now.
+    pub fn rename_suspects(&mut self) {
+        let Some(report) = &self.report else { return };
+        for known in &mut self.suspects {
+            let mut stacks = report.stacks.iter();
+            if let Some(stack) = stacks.find(|stack| stack.rank == known.rank) {
+                *known = suspect(stack, known.share);
+            }
+        }
+    }
+
     /// The same for a list or a recording, which has the report already.
     #[must_use]
     pub fn without_report(&self) -> Self {

@@ -4,7 +4,7 @@
 //! else.
 
 /// What user space lost.
-pub const LOSSES: [&str; 16] = [
+pub const LOSSES: [&str; 19] = [
     "records_undecodable",
     "stacks_refused",
     "ledger_rows_dropped",
@@ -21,6 +21,16 @@ pub const LOSSES: [&str; 16] = [
     "region_paths_dropped",
     "fault_bytes_dropped",
     "fault_paths_dropped",
+    "intervals_not_recorded",
+    "incidents_not_recorded",
+    "limits_not_recorded",
+];
+
+/// Those of [`LOSSES`] that only a recording lacks: they bear on no figure and no verdict.
+pub const OF_RECORDINGS: [&str; 3] = [
+    "intervals_not_recorded",
+    "incidents_not_recorded",
+    "limits_not_recorded",
 ];
 
 /// What user space counts and loses nothing by.

@@ -14,6 +14,8 @@ use crate::{
     trend::Verdict,
 };
 
+pub use crate::unwind::DebugLink;
+
 /// One report.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
@@ -31,8 +33,8 @@ pub struct Report {
     pub taken_at: String,
     /// Seconds between the two on the monotonic clock.
     pub duration_seconds: f64,
-    /// The moment since which the figures of stacks are what was gained, RFC 3339; nothing when they
-    /// are what is outstanding.
+    /// The moment since which the figures of stacks and processes are what was gained, RFC 3339;
+    /// nothing when they are what is outstanding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gained_since: Option<String>,
     /// How far the series behind the verdicts reaches.
@@ -445,6 +447,18 @@ pub struct Frame {
     pub allocator: bool,
     /// Why `function` is null.
     pub reason: Option<String>,
+    /// What finds better names later; not printed, recordings keep it.
+    #[serde(skip)]
+    pub stated: Option<Stated>,
+}
+
+/// Where a frame is in the words of its object, whatever file has the object's symbols.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stated {
+    /// The address as the object's symbols and debug information state it.
+    pub address: u64,
+    /// What tells the object's debug file when there is no build id.
+    pub link: Option<DebugLink>,
 }
 
 /// What lies below the top N.

@@ -62,7 +62,7 @@ impl Session {
 
     fn keep(&mut self, incident: Incident) {
         self.events.incident(&incident);
-        self.recording(|recorder| recorder.keep_incident(&incident));
+        self.recording(|recorder| recorder.incident(&incident));
         if self.incidents.waiting.len() >= MAX_WAITING {
             self.incidents.dropped += 1;
         } else {

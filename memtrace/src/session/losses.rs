@@ -33,6 +33,7 @@ impl Session {
         dropped += self.regions.accounts_dropped();
         dropped += self.faults.ledger().dropped();
         let (regions, faults) = (self.regions.dropped(), self.faults.dropped());
+        let [intervals, incidents, limits] = self.not_recorded();
         let lost = [
             self.stream.undecodable(),
             self.stacks.refused(),
@@ -50,6 +51,9 @@ impl Session {
             regions.paths,
             faults.bytes,
             faults.paths,
+            intervals,
+            incidents,
+            limits,
         ];
         for (name, value) in loss_names::LOSSES.into_iter().zip(lost) {
             if value != 0 {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     id::{SpaceId, StackId, Tgid},
-    record::{Interval, Observed, RecordError, Recorder},
+    record::{Given, Lost, Observed, RecordError, Recorder, Writer},
     report::model::{Frame, Mark, Owner, Report},
 };
 
@@ -19,11 +19,17 @@ use std::collections::HashMap;
 /// Stacks that no report shows are named in the background: what is not there by then is asked for
 /// again at the next interval.
 const NAMES_DEADLINE: Duration = Duration::from_millis(500);
+/// Who sets a mark is told when it is recorded; a slow disk is waited for so long.
+const MARK_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Records every report from now on.
-    pub fn start_recording(&mut self, recorder: Recorder) {
-        self.recorder = Some(recorder);
+    ///
+    /// # Errors
+    /// When there can be no thread for it.
+    pub fn start_recording(&mut self, writer: Writer) -> std::io::Result<()> {
+        self.recorder = Some(Recorder::start(writer)?);
+        Ok(())
     }
 
     /// Listens for marks from now on. Without a place to listen there are none, which is said.
@@ -54,7 +60,7 @@ impl Session {
     /// True while every report is recorded.
     #[must_use]
     pub fn is_recording(&self) -> bool {
-        self.recorder.is_some()
+        self.recorder.as_ref().is_some_and(Recorder::is_recording)
     }
 
     /// The marks of the last report were shown: later reports need not tell them.
@@ -67,7 +73,7 @@ impl Session {
     pub(super) fn keep_report(
         &mut self,
         report: &mut Report,
-        observed: &[Observed],
+        observed: Vec<Observed>,
         asked: &[Asked],
         held: HeldNow,
     ) {
@@ -79,6 +85,9 @@ impl Session {
         report.marks = new.collect();
         self.read_cycles(report, &held);
         self.record(report, observed);
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| !asked.is_empty()) {
+            recorder.settle(MARK_PATIENCE);
+        }
         if let Some(socket) = &self.mark_socket {
             socket.confirm(asked);
         }
@@ -88,32 +97,50 @@ impl Session {
         report.marks.clone_from(&self.untold_marks);
     }
 
-    /// Does something with the recording, if there is one. One that cannot be written ends; tracing
-    /// goes on.
-    pub(super) fn recording(
-        &mut self,
-        write: impl FnOnce(&mut Recorder) -> Result<(), RecordError>,
-    ) {
-        let Some(mut recorder) = self.recorder.take() else {
-            return;
-        };
-        match write(&mut recorder) {
-            Ok(()) => self.recorder = Some(recorder),
-            Err(error) => self.notices.push(format!(
-                "recording ended, tracing goes on: {error}; what was recorded before can be read"
-            )),
+    /// Does something with the recording, if there is one.
+    pub(super) fn recording(&mut self, hand_over: impl FnOnce(&mut Recorder)) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|one| one.is_recording()) {
+            hand_over(recorder);
         }
     }
 
-    /// Ends the recording, if there still is one.
-    ///
-    /// # Errors
-    /// When its last part cannot be written.
-    pub fn finish_recording(&mut self) -> Result<(), RecordError> {
+    /// A recording that cannot be written ends; tracing goes on.
+    fn tell_of_recording(&mut self) {
+        if let Some(error) = self.recorder.as_mut().and_then(Recorder::failure) {
+            self.notices.push(recording_ended(&error));
+        }
+    }
+
+    /// Ends the recording, if there still is one; a notice says what it lacks.
+    pub fn finish_recording(&mut self) {
         let ended_at = jiff::Timestamp::now().to_string();
-        self.recorder
-            .take()
-            .map_or(Ok(()), |recorder| recorder.finish(&ended_at))
+        let Some(recorder) = self.recorder.take() else {
+            return;
+        };
+        let Lost {
+            intervals,
+            incidents,
+        } = recorder.lost();
+        if let Err(error) = recorder.finish(&ended_at) {
+            self.notices.push(recording_ended(&error));
+        }
+        if intervals + incidents > 0 {
+            self.notices.push(format!(
+                "the disk was too slow for the recording: it lacks {intervals} reports and \
+                 {incidents} incidents"
+            ));
+        }
+    }
+
+    /// What the recording lacks: reports, incidents, and limits whose thresholds had no place.
+    pub(super) fn not_recorded(&self) -> [u64; 3] {
+        let lost = self.recorder.as_ref().map(Recorder::lost);
+        let Lost {
+            intervals,
+            incidents,
+        } = lost.unwrap_or_default();
+        let limits = lost.map_or(0, |_| self.usage.unrecorded());
+        [intervals, incidents, limits]
     }
 
     /// Every stack with its figures, those that reports show first and in their order; nothing
@@ -124,7 +151,7 @@ impl Session {
         unjudged: &[(Ranked<'_>, (u64, u64))],
         names: &HashMap<SpaceId, (Tgid, Owner)>,
     ) -> Vec<Observed> {
-        if self.recorder.is_none() {
+        if !self.recorder.as_ref().is_some_and(Recorder::is_recording) {
             return Vec::new();
         }
         let observed = |judged: &Judged<'_>, is_judged| {
@@ -146,23 +173,25 @@ impl Session {
             .collect()
     }
 
-    /// Records a report. A recording that cannot be written ends; tracing goes on.
-    fn record(&mut self, report: &mut Report, observed: &[Observed]) {
-        let Some(recorder) = self.recorder.take() else {
+    /// Records a report.
+    fn record(&mut self, report: &mut Report, observed: Vec<Observed>) {
+        self.tell_of_recording();
+        // Taken out: naming needs all of the session.
+        let Some(mut recorder) = self.recorder.take() else {
             return;
         };
-        let frames = self.frames_for(&recorder, report, observed);
-        let spaces: Vec<u64> = self.images().map(|(image, _)| image.space.0).collect();
-        let marks: Vec<String> = report.marks.iter().map(|mark| mark.name.clone()).collect();
-        let interval = Interval {
-            at: self.observed_at,
-            spaces: &spaces,
-            observed,
-            frames,
-            marks: &marks,
-        };
+        if recorder.is_recording() {
+            let frames = self.frames_for(&recorder, report, &observed);
+            let given = Given {
+                at: self.observed_at,
+                spaces: self.images().map(|(image, _)| image.space.0).collect(),
+                observed,
+                frames,
+                marks: report.marks.iter().map(|mark| mark.name.clone()).collect(),
+            };
+            recorder.interval(report, given);
+        }
         self.recorder = Some(recorder);
-        self.recording(|recorder| recorder.interval(report, interval));
     }
 
     /// The frames that the recording lacks. The report has named its own already.
@@ -197,4 +226,8 @@ impl Session {
         frames.extend(hidden.into_iter().zip(named));
         frames
     }
+}
+
+fn recording_ended(error: &RecordError) -> String {
+    format!("recording ended, tracing goes on: {error}; what was recorded before can be read")
 }

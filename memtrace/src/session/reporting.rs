@@ -210,7 +210,7 @@ impl Session {
             cycles: None,
             segments: Vec::new(),
         };
-        self.keep_report(&mut report, &observed, &asked, held);
+        self.keep_report(&mut report, observed, &asked, held);
         Ok(Taken { report, keys })
     }
 

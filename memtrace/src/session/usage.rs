@@ -38,6 +38,8 @@ struct Watched {
     watch: Watch,
     last: Option<(Instant, u64)>,
     next: Instant,
+    /// The limit whose thresholds were last recorded, or counted as not recorded.
+    told: Option<u64>,
 }
 
 /// All limits watched.
@@ -49,6 +51,8 @@ pub(super) struct Usage {
     processes: usize,
     /// Groups and limits whose thresholds are recorded.
     recorded: HashSet<(String, u64)>,
+    /// Limits beyond [`MAX_RECORDED`].
+    unrecorded: u64,
 }
 
 impl Usage {
@@ -59,7 +63,13 @@ impl Usage {
             refresh_at: Instant::now(),
             processes: 0,
             recorded: HashSet::new(),
+            unrecorded: 0,
         }
+    }
+
+    /// Limits whose thresholds had no place in the recording.
+    pub fn unrecorded(&self) -> u64 {
+        self.unrecorded
     }
 
     /// When to look again.
@@ -87,6 +97,7 @@ impl Usage {
                 watch: Watch::new(self.thresholds.clone()),
                 last: None,
                 next: now,
+                told: None,
             });
             self.watched.push(found);
         }
@@ -95,16 +106,26 @@ impl Usage {
     /// Thresholds that were not recorded yet: what of, and how many bytes they are.
     fn new_thresholds(&mut self) -> Vec<(String, u64)> {
         let mut new = Vec::new();
-        for group in self.watched.iter().map(|one| &one.group) {
-            let Some(limit) = group.limit() else { continue };
-            let known = (group.path().to_owned(), limit);
-            if self.recorded.len() >= MAX_RECORDED || !self.recorded.insert(known) {
+        for one in &mut self.watched {
+            let Some(limit) = one.group.limit() else {
+                continue;
+            };
+            if one.told.replace(limit) == Some(limit) {
                 continue;
             }
+            let known = (one.group.path().to_owned(), limit);
+            if self.recorded.contains(&known) {
+                continue;
+            }
+            if self.recorded.len() >= MAX_RECORDED {
+                self.unrecorded += 1;
+                continue;
+            }
+            self.recorded.insert(known);
             new.extend(self.thresholds.as_slice().iter().map(|percent| {
                 let bytes = u128::from(limit) * u128::from(*percent) / 100;
                 let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-                (format!("{percent}% of {}", group.path()), bytes)
+                (format!("{percent}% of {}", one.group.path()), bytes)
             }));
         }
         new
@@ -169,7 +190,9 @@ impl Session {
             self.usage.processes = self.traced.len();
             for (name, bytes) in self.usage.new_thresholds() {
                 self.events.threshold(&name, bytes);
-                self.recording(|recorder| recorder.threshold(&name, bytes));
+                let mut has_place = true;
+                self.recording(|recorder| has_place = recorder.threshold(&name, bytes));
+                self.usage.unrecorded += u64::from(!has_place);
             }
         }
         self.usage.look(now)
@@ -268,6 +291,27 @@ mod tests {
         assert_eq!(new(&mut usage), []);
         write(root.path(), "memory.max", "2000\n");
         assert_eq!(new(&mut usage), of([1500, 1700, 1800]));
+    }
+
+    /// What has no place in a recording is counted, once for each limit.
+    #[test]
+    fn too_many_limits() {
+        let root = tempfile::tempdir().unwrap();
+        let mut usage = usage(root.path());
+        let limit = |usage: &mut Usage, bytes: usize| {
+            write(root.path(), "memory.max", &format!("{bytes}\n"));
+            usage.new_thresholds().len()
+        };
+        for bytes in 1..=MAX_RECORDED {
+            assert_eq!(limit(&mut usage, bytes), 3);
+        }
+        assert_eq!(usage.unrecorded(), 0);
+        assert_eq!(limit(&mut usage, MAX_RECORDED + 1), 0);
+        assert_eq!(limit(&mut usage, MAX_RECORDED + 1), 0);
+        assert_eq!(usage.unrecorded(), 1);
+        // One that is recorded already is no loss.
+        assert_eq!(limit(&mut usage, 1), 0);
+        assert_eq!(usage.unrecorded(), 1);
     }
 
     /// A group that was removed, or lost its limit, tells nothing.

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use crate::unwind::{Bytes, Layout, ModuleFile};
+use crate::unwind::{Bytes, DebugLink, Layout, ModuleFile};
 
 /// Where distributions keep debug files.
 const DEBUG_ROOT: &str = "usr/lib/debug";
@@ -37,7 +37,7 @@ pub(super) fn find_on_host(module: &ModuleFile) -> Option<(File, bool)> {
 }
 
 fn search(root: BorrowedFd<'_>, module: &ModuleFile) -> Option<(File, bool)> {
-    let link = Link::read(module);
+    let link = read_link(module);
     candidates(module, link.as_ref())
         .into_iter()
         .find_map(|path| {
@@ -70,7 +70,7 @@ fn open_inside(root: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
     rustix::fs::openat2(root, path, flags, Mode::empty(), resolve).ok()
 }
 
-fn candidates(module: &ModuleFile, link: Option<&Link>) -> Vec<PathBuf> {
+fn candidates(module: &ModuleFile, link: Option<&DebugLink>) -> Vec<PathBuf> {
     let mut paths = Vec::new();
     let debug = Path::new(DEBUG_ROOT);
     if let Some((first, rest)) = module.build_id().and_then(|id| id.split_at_checked(2)) {
@@ -87,7 +87,7 @@ fn candidates(module: &ModuleFile, link: Option<&Link>) -> Vec<PathBuf> {
     paths
 }
 
-fn belongs(bytes: &Bytes, module: &ModuleFile, link: Option<&Link>) -> bool {
+fn belongs(bytes: &Bytes, module: &ModuleFile, link: Option<&DebugLink>) -> bool {
     let Ok(layout) = Layout::read(bytes) else {
         return false;
     };
@@ -97,35 +97,28 @@ fn belongs(bytes: &Bytes, module: &ModuleFile, link: Option<&Link>) -> bool {
     }
 }
 
-/// `.gnu_debuglink`: a file's name and the checksum of its bytes.
-struct Link {
-    name: String,
-    checksum: u32,
-}
-
-impl Link {
-    fn read(module: &ModuleFile) -> Option<Self> {
-        let sections = module.layout().ok()?.sections(module.bytes());
-        let section = sections.iter().find(|s| s.name == b".gnu_debuglink")?;
-        let bytes = module.bytes().read(section.offset, section.size, 4096)?;
-        let end = bytes.iter().position(|b| *b == 0)?;
-        let name = std::str::from_utf8(bytes.get(..end)?).ok()?;
-        // A name, not a path: the object does not choose which directories are looked at.
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-            return None;
-        }
-        let checksum = bytes
-            .get((end + 1).next_multiple_of(4)..)?
-            .first_chunk::<4>()?;
-        Some(Self {
-            name: name.to_owned(),
-            checksum: u32::from_le_bytes(*checksum),
-        })
+/// The object's `.gnu_debuglink`.
+pub(super) fn read_link(module: &ModuleFile) -> Option<DebugLink> {
+    let sections = module.layout().ok()?.sections(module.bytes());
+    let section = sections.iter().find(|s| s.name == b".gnu_debuglink")?;
+    let bytes = module.bytes().read(section.offset, section.size, 4096)?;
+    let end = bytes.iter().position(|b| *b == 0)?;
+    let name = std::str::from_utf8(bytes.get(..end)?).ok()?;
+    // A name, not a path: the object does not choose which directories are looked at.
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        return None;
     }
+    let checksum = bytes
+        .get((end + 1).next_multiple_of(4)..)?
+        .first_chunk::<4>()?;
+    Some(DebugLink {
+        name: name.to_owned(),
+        checksum: u32::from_le_bytes(*checksum),
+    })
 }
 
 /// CRC-32 as zlib computes it.
-fn checksum(bytes: &Bytes) -> Option<u32> {
+pub(super) fn checksum(bytes: &Bytes) -> Option<u32> {
     if bytes.len() > MAX_CHECKSUM {
         return None;
     }

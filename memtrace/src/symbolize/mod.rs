@@ -8,6 +8,7 @@
 //! Your part: capture frames while the target lives, call [`find_debug_file`] then too, and pass
 //! names of code made at run time (perf maps) along.
 
+mod debug_dir;
 mod debug_file;
 mod names;
 mod screen;
@@ -24,10 +25,11 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use crate::report::model::Frame;
+use crate::report::model::{Frame, Stated};
 pub use crate::unwind::CapturedFrame;
 use crate::unwind::{Bytes, Identity, ModuleFile};
 
+pub use debug_dir::{DebugDir, DebugDirError};
 pub use debug_file::find_debug_file;
 pub use names::{function_name, printable};
 pub use trim::{is_allocator, mark_allocators};
@@ -309,13 +311,14 @@ impl Symbolizer {
         for (index, captured) in stack.frames.iter().enumerate() {
             match self.answer(captured, index, stack.jit, keys) {
                 Named::Names(names) => {
-                    frames.extend(names.iter().map(|name| named_frame(captured, name)));
+                    let bare = bare_frame(captured, index);
+                    frames.extend(names.iter().map(|name| named_frame(bare.clone(), name)));
                 }
                 Named::Unknown(reason) => {
                     let reason = Some(reason.as_ref().to_owned());
                     frames.push(Frame {
                         reason,
-                        ..bare_frame(captured)
+                        ..bare_frame(captured, index)
                     });
                 }
             }
@@ -388,9 +391,10 @@ fn jit_name(address: u64, jit: Option<JitNames<'_>>) -> Named {
     }
 }
 
-fn bare_frame(captured: &CapturedFrame) -> Frame {
+fn bare_frame(captured: &CapturedFrame, index: usize) -> Frame {
     let module = captured.module.as_ref();
     Frame {
+        stated: stated(captured, index),
         module: module.map(|m| printable(m.path())),
         build_id: module.and_then(|m| m.build_id()).map(str::to_owned),
         offset: captured.file_offset.map(|offset| format!("{offset:#x}")),
@@ -399,12 +403,27 @@ fn bare_frame(captured: &CapturedFrame) -> Frame {
     }
 }
 
-fn named_frame(captured: &CapturedFrame, name: &Name) -> Frame {
+/// Where a frame is for whoever has the object's symbols later.
+fn stated(captured: &CapturedFrame, index: usize) -> Option<Stated> {
+    let (module, inside) = place(captured, index)?;
+    let address = module.layout().ok()?.address_of(inside)?;
+    // Only what has no build id is worth another look at the file.
+    let link = match module.build_id() {
+        Some(_) => None,
+        None => module.debug_link(|| debug_file::read_link(module)),
+    };
+    Some(Stated {
+        address: address.wrapping_add(u64::from(index > 0)),
+        link: link.cloned(),
+    })
+}
+
+fn named_frame(bare: Frame, name: &Name) -> Frame {
     Frame {
         function: Some(name.function.clone()),
         file: name.file.clone(),
         line: name.line,
         inlined: name.inlined,
-        ..bare_frame(captured)
+        ..bare
     }
 }

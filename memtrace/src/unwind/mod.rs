@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub use cfi::NoCfi;
 pub use elf::{Bytes, ElfError, Layout, Section, Segment};
 pub use images::{UnwindCounters, UnwindLimits};
-pub use module::{Identity, ModuleError, ModuleFile, ModuleStore};
+pub use module::{DebugLink, Identity, ModuleError, ModuleFile, ModuleStore};
 pub use space::{Backing, ModuleMapping};
 pub use table::{StackTable, StackTableLimits};
 pub use unwinder::{PendingReturn, Unwinder};

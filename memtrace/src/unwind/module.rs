@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::elf::{Bytes, ElfError, Layout};
+use super::elf::{Bytes, ElfError, Layout, Segment};
 
 /// What makes two mappings the same object: device and inode, or a hash for bytes without a file.
 ///
@@ -39,6 +39,15 @@ pub enum ModuleError {
     },
 }
 
+/// `.gnu_debuglink`: the name of an object's debug file, and what tells that a file is it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DebugLink {
+    /// A file's name, no path.
+    pub name: String,
+    /// CRC-32 of the file.
+    pub checksum: u32,
+}
+
 /// One object a target has mapped: an executable, a library, the vDSO.
 ///
 /// The file stays open, so that it can be read when it was deleted, when its mount namespace is
@@ -50,6 +59,7 @@ pub struct ModuleFile {
     identity: Identity,
     layout: Result<Layout, ElfError>,
     debug_file: OnceLock<Option<File>>,
+    debug_link: OnceLock<Option<DebugLink>>,
 }
 
 impl ModuleFile {
@@ -58,7 +68,29 @@ impl ModuleFile {
     /// Open it through the target's root or `map_files` and with `O_NONBLOCK`, never by the bare
     /// path (R28). A file that is not ELF is a module too: one without names.
     pub fn new(path: impl Into<String>, file: File) -> Result<Arc<Self>, ModuleError> {
-        let path = path.into();
+        Self::open(path.into(), file).map(Arc::new)
+    }
+
+    /// A file that is only asked for names, by the addresses that its symbols state: what is an offset
+    /// elsewhere is such an address here. A separate debug file knows no offsets of the object's.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_addresses(path: impl Into<String>, file: File) -> Result<Arc<Self>, ModuleError> {
+        let mut module = Self::open(path.into(), file)?;
+        if let Ok(layout) = &mut module.layout {
+            layout.segments = vec![Segment {
+                address: 0,
+                offset: 0,
+                file_size: u64::MAX,
+                memory_size: u64::MAX,
+                executable: true,
+            }];
+        }
+        Ok(Arc::new(module))
+    }
+
+    fn open(path: String, file: File) -> Result<Self, ModuleError> {
         let meta = match file.metadata() {
             Ok(meta) => meta,
             Err(source) => return Err(ModuleError::Stat { path, source }),
@@ -70,14 +102,14 @@ impl ModuleFile {
             device: meta.dev(),
             inode: meta.ino(),
         };
-        Ok(Arc::new(Self::build(
+        Ok(Self::build(
             path,
             Bytes::File {
                 file,
                 len: meta.len(),
             },
             identity,
-        )))
+        ))
     }
 
     /// A module that has no file, such as `[vdso]`, from the bytes of its mapping.
@@ -100,6 +132,7 @@ impl ModuleFile {
             identity,
             layout,
             debug_file: OnceLock::new(),
+            debug_link: OnceLock::new(),
         }
     }
 
@@ -137,6 +170,11 @@ impl ModuleFile {
     pub fn set_debug_file(&self, file: Option<File>) {
         // A second answer is for the same object and is dropped on purpose.
         let _ = self.debug_file.set(file);
+    }
+
+    /// The link to its debug file, read once.
+    pub fn debug_link(&self, read: impl FnOnce() -> Option<DebugLink>) -> Option<&DebugLink> {
+        self.debug_link.get_or_init(read).as_ref()
     }
 
     /// Whether [`Self::set_debug_file`] was called.

@@ -7,6 +7,7 @@ mod machine;
 mod memory;
 mod pairs;
 mod programs;
+mod recording;
 mod redis;
 mod table;
 mod tools;
@@ -52,6 +53,8 @@ enum Part {
     Memory,
     /// Page faults of programs that leak: what has a stack, and what it costs
     Faults,
+    /// An hour of a busy target in a recording: its size, and what writing and reading it take
+    Recording,
 }
 
 /// What the measurements need.
@@ -75,13 +78,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bench = prepare(workspace, options)?;
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut tables = Vec::new();
-    let parts: [(Part, Measure); 6] = [
+    let parts: [(Part, Measure); 7] = [
         (Part::Pairs, pairs::measure),
         (Part::Programs, programs::measure),
         (Part::Redis, redis::measure),
         (Part::Attach, attach::measure),
         (Part::Memory, memory::measure),
         (Part::Faults, faults::measure),
+        (Part::Recording, recording::measure),
     ];
     for (part, measure) in parts {
         if wanted(part) {

@@ -94,7 +94,7 @@ function head() {
     const p = data.processes[0];
     fact('process', p.name + ', ' + p.state);
     if (p.container) fact('container', p.container);
-    fact('resident, at attach → now', bytesText(p.rss_at_attach).replace('~', '') + ' → ' + bytesText(p.rss).replace('~', ''));
+    fact(meta.gained_since ? 'resident, at its beginning → at its end' : 'resident, at attach → now', bytesText(p.rss_at_attach).replace('~', '') + ' → ' + bytesText(p.rss).replace('~', ''));
     if (p.limit !== null) fact("of the memory limit", (p.usage_bytes === null ? "–" : size(p.usage_bytes)) + ' of ' + size(p.limit));
   } else {
     fact('processes', String(data.processes.length));

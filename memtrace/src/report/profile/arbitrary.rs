@@ -70,6 +70,7 @@ pub fn frame() -> impl Strategy<Value = Frame> {
     )
         .prop_map(
             |(function, module, offset, address, place, flags, build_id)| Frame {
+                stated: None,
                 function,
                 module,
                 build_id,

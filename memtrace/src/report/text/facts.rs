@@ -52,18 +52,27 @@ fn label(page: &mut Page, name: &str, pieces: &[Piece]) {
     page.labelled(piece(style::DIM, name), LABEL, pieces);
 }
 
+/// What a process's figures are.
+fn held(view: &View<'_>) -> &'static str {
+    match view.report.gained_since {
+        Some(_) => "gained",
+        None => "outstanding",
+    }
+}
+
 fn one_process(page: &mut Page, view: &View<'_>, one: &Process) {
     if let Some(container) = &one.container {
         label(page, "Container", &[plain(container_name(container))]);
     }
     let mut rss = vec![plain(rss(view, one))];
-    if view.report.target.kind != "run" {
+    if view.report.target.kind != "run" && view.report.gained_since.is_none() {
         rss.push(piece(style::DIM, "; what lived before is unknown"));
     }
     label(page, "RSS", &rss);
     let traced = format!(
-        "{} outstanding in {}",
+        "{} {} in {}",
         view.bytes(one.outstanding_bytes),
+        held(view),
         view.objects(one.outstanding_objects)
     );
     label(page, "Traced", &[plain(traced)]);
@@ -108,15 +117,16 @@ fn explained(page: &mut Page, view: &View<'_>, one: &Process) {
 }
 
 fn rss(view: &View<'_>, one: &Process) -> String {
-    let start = if view.report.target.kind == "run" {
-        "at start"
-    } else {
-        "at attach"
+    let in_window = view.report.gained_since.is_some();
+    let start = match view.report.target.kind {
+        _ if in_window => "at its beginning",
+        "run" => "at start",
+        _ => "at attach",
     };
-    let end = if state(one).is_empty() {
-        "now"
-    } else {
-        "when last seen"
+    let end = match state(one) {
+        "" if in_window => "at its end",
+        "" => "now",
+        _ => "when last seen",
     };
     let size = |bytes| tight(human::bytes(bytes));
     match (one.rss_bytes_at_attach, one.rss_bytes) {
@@ -189,8 +199,9 @@ fn many_processes(page: &mut Page, view: &View<'_>) {
             vec![piece(style::DIM, "pid "), plain(name)],
             vec![piece(style::DIM, "RSS "), plain(rss(view, one))],
             vec![plain(format!(
-                "{} outstanding",
-                view.bytes(one.outstanding_bytes)
+                "{} {}",
+                view.bytes(one.outstanding_bytes),
+                held(view)
             ))],
             vec![plain(view.rate(one.growth_bytes_per_second))],
             vec![piece(verdict_style(one.verdict), verdict_word(one.verdict))],
@@ -206,9 +217,10 @@ fn many_processes(page: &mut Page, view: &View<'_>) {
     if !rest.is_empty() {
         let bytes = rest.iter().map(|one| one.outstanding_bytes).sum();
         let text = format!(
-            "and {} more with {} outstanding",
+            "and {} more with {} {}",
             rest.iter().map(|one| one.processes).sum::<u64>(),
-            view.bytes(bytes)
+            view.bytes(bytes),
+            held(view)
         );
         page.prose(4, &[piece(style::DIM, text)]);
     }

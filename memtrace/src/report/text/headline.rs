@@ -263,6 +263,9 @@ fn nothing_outstanding(view: &View<'_>) -> Vec<Piece> {
     if !report.losses.is_empty() {
         limits.push("what was not lost (below) was recorded");
     }
+    if report.gained_since.is_some() && limits.is_empty() {
+        return vec![plain("No stack gained anything in this time.")];
+    }
     let text = match (limits.is_empty(), report.target.kind) {
         (false, _) => format!(
             "Nothing recorded is outstanding; but only {}.",

@@ -195,6 +195,18 @@ const SENTENCES: &[(&str, &str)] = &[
         "incidents_dropped",
         "more incidents at once than are kept to be told: some OOM kills or crossings are missing",
     ),
+    (
+        "intervals_not_recorded",
+        "reports that the recording lacks: its disk is too slow; these figures are right",
+    ),
+    (
+        "incidents_not_recorded",
+        "incidents that the recording lacks: its disk is too slow",
+    ),
+    (
+        "limits_not_recorded",
+        "memory limits whose thresholds had no place in the recording",
+    ),
 ];
 /// Notes that say that something went wrong: shown to everybody (R12).
 const ALWAYS: &[&str] = &[

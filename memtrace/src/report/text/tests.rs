@@ -200,6 +200,8 @@ fn window() {
         "pid 1234 (server), gained in 30.5 s until 03:04:35 UTC",
         "99% sure — 34.1 MiB gained in 1,203 objects",
         "#1  +34.1 MiB in 1,203 objects",
+        "RSS       12.0 MiB at its beginning → 46.3 MiB at its end\n",
+        "Traced    35.2 MiB gained in 1,410 objects",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
