@@ -11,7 +11,7 @@ use crate::{
     },
     record::{Moment, Read, Recording, When},
     report::{
-        group,
+        gate, group,
         model::{GroupBy, Report},
         output::Delivery,
         profile::{Events, Moment as Held, Series, UsageHistory},
@@ -31,7 +31,7 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
     );
     let grouped = plan.group_by != GroupBy::Stack;
     let top = plan.top.limit();
-    let mut fail_on_met = false;
+    let (mut fail_on_met, mut unjudged) = (false, None);
     for span in spans(&recording, plan)? {
         let stacks = if grouped { None } else { top };
         let mut read = match &span {
@@ -39,7 +39,10 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
             (Some(from), to) => recording.window(from, to, stacks)?,
         };
         symbols.rename(&mut read.report.stacks);
-        fail_on_met = plan.fail_on.is_some_and(|fail_on| is_met(fail_on, &read));
+        if let Some(fail_on) = plan.fail_on {
+            fail_on_met = is_met(fail_on, &read);
+            unjudged = gate::unjudged(&read.report);
+        }
         if grouped {
             group::apply(&mut read.report, plan.group_by, top);
         }
@@ -51,6 +54,9 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
         if reporter.report_with(&read.report, series)? == Delivery::ReaderGone {
             break;
         }
+    }
+    if let Some(why) = unjudged.filter(|_| !fail_on_met) {
+        eprintln!("memtrace: {why}");
     }
     Ok(if fail_on_met {
         Exit::FailOnMet

@@ -1,18 +1,18 @@
 //! A baseline: an earlier report, of JSON or of a recording, that a run is held against.
 //!
-//! Stacks are the same when the functions and objects on them are: addresses, offsets, lines and
-//! process ids change with every build and run. What a compiler adds to names (`.constprop.0`, a
-//! Rust hash) is left out. Pure; the file can be anything.
+//! Stacks are the same when they are for `memtrace diff` ([`key`](super::key)). Pure; the file can be
+//! anything.
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{
-    culprit::file_name,
+    key::{Key, Programs},
     layout::clean,
-    model::{Frame, Report, SCHEMA, Stack},
+    model::{self, Frame, Report, SCHEMA, Word},
 };
+use crate::ledger::regions::RegionKind;
 use crate::trend::Verdict;
 
 /// Bytes of a file: a report of 2,000 stacks has some ten million.
@@ -63,62 +63,13 @@ impl Known {
     }
 }
 
-/// A stack's names, innermost first.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key(Vec<(String, String)>);
-
-impl Key {
-    /// Of a stack of this run.
-    #[must_use]
-    pub fn of(stack: &Stack) -> Self {
-        let names = |f: &Frame| (f.function.clone(), f.module.clone());
-        Self::new(stack.frames.iter().map(names))
-    }
-
-    fn new(frames: impl Iterator<Item = (Option<String>, Option<String>)>) -> Self {
-        let part = |(function, module): (Option<String>, Option<String>)| {
-            let function = function
-                .map(|name| bare(&name).to_owned())
-                .unwrap_or_default();
-            let module = module
-                .map(|path| file_name(&path).to_owned())
-                .unwrap_or_default();
-            (function, module)
-        };
-        Self(frames.map(part).collect())
-    }
-}
-
-/// A function's name without what a compiler added to it.
-fn bare(name: &str) -> &str {
-    let mut name = name;
-    // Rust: `path::name::h0123456789abcdef`.
-    if let Some((before, hash)) = name.rsplit_once("::h")
-        && hash.len() == 16
-        && hash.bytes().all(|b| b.is_ascii_hexdigit())
-    {
-        name = before;
-    }
-    // GCC and LLVM: `.constprop.0`, `.part.1`, `.isra.0`, `.cold`, `.llvm.123`; GCC's demangler
-    // writes ` [clone .constprop.0]`.
-    let marks = [
-        ".constprop.",
-        ".part.",
-        ".isra.",
-        ".cold",
-        ".llvm.",
-        ".lto_priv.",
-    ];
-    let cut = marks.iter().filter_map(|mark| name.find(mark)).min();
-    let name = cut.and_then(|at| name.get(..at)).unwrap_or(name);
-    name.trim_end().trim_end_matches(" [clone")
-}
-
 #[derive(Deserialize)]
 struct File {
     schema: String,
     #[serde(default)]
     overhead: FileOverhead,
+    #[serde(default)]
+    processes: Vec<FileProcess>,
     #[serde(default)]
     stacks: Vec<FileStack>,
     #[serde(default)]
@@ -138,17 +89,46 @@ struct FileRest {
 }
 
 #[derive(Deserialize)]
-struct FileStack {
-    outstanding_bytes: u64,
-    growth_bytes_per_second: Option<f64>,
-    verdict: String,
-    frames: Vec<FileFrame>,
+struct FileProcess {
+    #[serde(default)]
+    pid: u32,
+    #[serde(default)]
+    exe: String,
 }
 
 #[derive(Deserialize)]
-struct FileFrame {
-    function: Option<String>,
-    module: Option<String>,
+struct FileStack {
+    #[serde(default)]
+    pid: u32,
+    #[serde(default, deserialize_with = "model::fixed")]
+    probe: Word,
+    #[serde(default)]
+    kind: Option<RegionKind>,
+    outstanding_bytes: u64,
+    growth_bytes_per_second: Option<f64>,
+    verdict: String,
+    #[serde(deserialize_with = "frames")]
+    frames: Vec<Frame>,
+}
+
+/// Of frames what tells them.
+fn frames<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Frame>, D::Error> {
+    #[derive(Deserialize)]
+    struct FileFrame {
+        function: Option<String>,
+        module: Option<String>,
+        build_id: Option<String>,
+        offset: Option<String>,
+    }
+    let frames = Vec::<FileFrame>::deserialize(from)?.into_iter();
+    let frame = |frame: FileFrame| Frame {
+        function: frame.function,
+        module: frame.module,
+        build_id: frame.build_id,
+        offset: frame.offset,
+        ..Frame::default()
+    };
+    Ok(frames.map(frame).collect())
 }
 
 impl Baseline {
@@ -170,10 +150,13 @@ impl Baseline {
         let least = held.map(|stack| stack.outstanding_bytes).min();
         let mut baseline = Self::cut(file.not_shown.stacks, least);
         baseline.sample_bytes = file.overhead.sample_bytes.max(1);
-        for stack in file.stacks {
-            let (is_growing, frames) = (growing(&stack), stack.frames.into_iter());
-            let key = Key::new(frames.map(|frame| (frame.function, frame.module)));
-            let verdict = if is_growing {
+        let programs = Programs::new(
+            file.processes.iter().map(|one| (one.pid, one.exe.as_str())),
+            file.stacks.iter().map(|s| (s.pid, s.frames.as_slice())),
+        );
+        for stack in &file.stacks {
+            let key = programs.key_of(stack.pid, (stack.probe, stack.kind), &stack.frames);
+            let verdict = if growing(stack) {
                 Verdict::Growing
             } else {
                 Verdict::Steady
@@ -193,9 +176,10 @@ impl Baseline {
         let not_shown = u64::try_from(report.not_shown.stacks).unwrap_or(u64::MAX);
         let mut baseline = Self::cut(not_shown, least);
         baseline.sample_bytes = report.overhead.sample_bytes.max(1);
+        let programs = Programs::of(report);
         for stack in &report.stacks {
             let (bytes, rate) = (stack.outstanding_bytes, stack.growth_bytes_per_second);
-            baseline.add(Key::of(stack), bytes, stack.verdict, rate);
+            baseline.add(programs.key(stack), bytes, stack.verdict, rate);
         }
         baseline
     }
@@ -221,7 +205,7 @@ impl Baseline {
     /// What is known of a stack. One that is not in the report held nothing, or, when the report
     /// was cut, no more than what it shows of others.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Known {
+    pub(super) fn get(&self, key: &Key) -> Known {
         self.stacks.get(key).copied().unwrap_or(Known {
             bytes: self.held_at_most,
             growing: None,
@@ -247,35 +231,27 @@ mod tests {
     fn rebuilt() {
         let report = fixtures::two_callers();
         let baseline = Baseline::parse(&file(&report)).unwrap();
-        let mut stack = report.stacks[0].clone();
+        let mut now = report.clone();
+        now.processes[0].pid = 99;
+        now.processes[0].exe = "/elsewhere/server-of-today".to_owned();
+        now.stacks.truncate(1);
+        let stack = &mut now.stacks[0];
         stack.pid = 99;
         for frame in &mut stack.frames {
             frame.address = "0x1".to_owned();
-            frame.offset = Some("0x77".to_owned());
             frame.build_id = None;
             frame.line = frame.line.map(|line| line + 3);
-            frame.module = frame.module.as_ref().map(|m| format!("/elsewhere{m}"));
+            frame.module = frame.module.as_ref().map(|module| match module.as_str() {
+                "/srv/server" => "/elsewhere/server-of-today".to_owned(),
+                library => format!("/elsewhere{library}"),
+            });
         }
         stack.frames[1].function = Some("leak_here.constprop.0".to_owned());
-        let known = baseline.get(&Key::of(&stack));
+        let get = |now: &Report| baseline.get(&Programs::of(now).key(&now.stacks[0]));
+        let known = get(&now);
         assert_eq!((known.bytes, known.growing), (2000, Some(100.0)));
-        stack.frames[2].function = Some("third_caller".to_owned());
-        assert_eq!(baseline.get(&Key::of(&stack)), Known::default());
-    }
-
-    // What compilers add to names.
-    #[test]
-    fn bare_names() {
-        let cases = [
-            ("a::b::h0123456789abcdef", "a::b"),
-            ("a::hello", "a::hello"),
-            ("f.part.0.cold", "f"),
-            ("f(int) [clone .constprop.0]", "f(int)"),
-            ("operator()", "operator()"),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(bare(name), expected);
-        }
+        now.stacks[0].frames[2].function = Some("third_caller".to_owned());
+        assert_eq!(get(&now), Known::default());
     }
 
     // A cut report: what is not in it held no more than the least that is.
@@ -283,7 +259,10 @@ mod tests {
     fn cut() {
         let baseline = Baseline::parse(&file(&fixtures::leak())).unwrap();
         assert_eq!(baseline.stacks_not_shown, 3);
-        let known = baseline.get(&Key(Vec::new()));
+        let nothing: [(u32, &str); 0] = [];
+        let key =
+            Programs::new(nothing.into_iter(), std::iter::empty()).key_of(1, ("heap", None), &[]);
+        let known = baseline.get(&key);
         assert_eq!((known.bytes, known.growing), (1_048_576, None));
     }
 
@@ -309,9 +288,10 @@ mod tests {
         #[test]
         fn reads_any_report(report in arbitrary::report()) {
             let baseline = Baseline::parse(&file(&report)).unwrap();
+            let programs = Programs::of(&report);
             for stack in &report.stacks {
-                let key = Key::of(stack);
-                let same = report.stacks.iter().filter(|other| Key::of(other) == key);
+                let key = programs.key(stack);
+                let same = report.stacks.iter().filter(|other| programs.key(other) == key);
                 let sum: u64 = same.map(|other| other.outstanding_bytes).sum();
                 prop_assert_eq!(baseline.get(&key).bytes, sum);
             }

@@ -3,11 +3,12 @@
 //! [`Gate::judge`] looks at every stack of a report, so give it one that is not cut.
 //! [`junit`](super::junit) and [`markdown`](super::markdown) write the [`Outcome`] down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    baseline::{Baseline, Key, Known},
+    baseline::{Baseline, Known},
     culprit, human,
+    key::{Key, Programs},
     layout::clean,
     model::{Process, Report, Stack},
     profile::names,
@@ -262,9 +263,10 @@ impl<'a> Judging<'a> {
     fn against(&mut self, baseline: &Baseline) {
         // Stacks of one name are one: sums are compared with sums.
         let mut now: BTreeMap<usize, (Known, Vec<usize>)> = BTreeMap::new();
-        let mut first = std::collections::HashMap::new();
+        let mut first: HashMap<Key, usize> = HashMap::new();
+        let programs = Programs::of(self.report);
         for (at, stack) in self.report.stacks.iter().enumerate() {
-            let of_name = *first.entry(Key::of(stack)).or_insert(at);
+            let of_name = *first.entry(programs.key(stack)).or_insert(at);
             let (known, all) = now.entry(of_name).or_default();
             let rate = stack.growth_bytes_per_second;
             known.add(stack.outstanding_bytes, stack.verdict, rate);
@@ -275,7 +277,7 @@ impl<'a> Judging<'a> {
             let Some(stack) = self.report.stacks.get(at) else {
                 continue;
             };
-            let before = baseline.get(&Key::of(stack));
+            let before = baseline.get(&programs.key(stack));
             let Some((kind, text)) = worse(known, before, stack.verdict, sampling) else {
                 continue;
             };
@@ -332,14 +334,7 @@ impl<'a> Judging<'a> {
             let note = "nothing was traced: there was nothing to probe, so nothing could fail";
             self.outcome.notes.push(note.to_owned());
         }
-        let intervals = self.report.intervals;
-        if intervals.completed < intervals.needed {
-            self.outcome.notes.push(format!(
-                "growth could not be judged: the session had {} of the {} intervals a verdict \
-                 needs; make --interval shorter or the session longer",
-                intervals.completed, intervals.needed
-            ));
-        }
+        self.outcome.notes.extend(unjudged(self.report));
         if !self.report.losses.is_empty() {
             let names: Vec<_> = self.report.losses.keys().map(|name| clean(name)).collect();
             self.outcome.notes.push(format!(
@@ -349,6 +344,34 @@ impl<'a> Judging<'a> {
         }
         self.outcome
     }
+}
+
+/// Why nothing can be said about growth, when nothing can: such a report passes, which must not
+/// happen in silence.
+#[must_use]
+pub fn unjudged(report: &Report) -> Option<String> {
+    let intervals = report.intervals;
+    if intervals.completed < intervals.needed {
+        return Some(format!(
+            "growth could not be judged: the session had {} of the {} intervals a verdict \
+             needs; make --interval shorter or the session longer",
+            intervals.completed, intervals.needed
+        ));
+    }
+    let processes = report.processes.iter().map(|process| process.verdict);
+    let mut verdicts = processes.chain(report.stacks.iter().map(|stack| stack.verdict));
+    if report.processes.is_empty() || verdicts.any(|verdict| verdict != Verdict::TooEarly) {
+        return None;
+    }
+    // What was lost is told besides.
+    let why = match report.losses.is_empty() {
+        true => format!(
+            "no process was seen the {} times that a verdict needs; make the session longer",
+            intervals.needed
+        ),
+        false => "no process has a verdict, for what was lost or for too few intervals".to_owned(),
+    };
+    Some(format!("growth could not be judged: {why}"))
 }
 
 fn grows(verdict: Verdict, rate: f64, least: f64) -> bool {

@@ -22,6 +22,7 @@ pub mod human;
 pub mod incident;
 pub mod json;
 pub mod junit;
+mod key;
 pub mod layout;
 pub mod loss_names;
 pub mod markdown;

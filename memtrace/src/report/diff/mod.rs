@@ -1,10 +1,8 @@
 //! What changed between two reports: what grew, what is new, what went. Pure.
 //!
 //! Stacks are matched by what they are, not where: by the functions on them and the objects these
-//! are in, so that another build, another address layout and another machine compare
-//! (`key`).
+//! are in, so that another build, another address layout and another machine compare (`report::key`).
 
-mod key;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 
 use super::culprit::culprit;
+use super::key::{Key, Programs};
 use super::model::{Frame, Report, Stack, Target};
 use crate::ledger::regions::RegionKind;
 use crate::trend::Verdict;
@@ -151,9 +150,9 @@ pub struct Left {
 /// Compares two reports that hold all their stacks.
 #[must_use]
 pub fn diff(before: (&str, &Report), after: (&str, &Report)) -> Diff {
-    let mut stacks: HashMap<key::Key, Both<'_>> = HashMap::new();
+    let mut stacks: HashMap<Key, Both<'_>> = HashMap::new();
     for (is_after, (_, report)) in [(false, before), (true, after)] {
-        let programs = key::Programs::of(report);
+        let programs = Programs::of(report);
         for stack in &report.stacks {
             let both = stacks.entry(programs.key(stack)).or_default();
             both.add(stack, is_after);
@@ -302,9 +301,7 @@ impl<'a> Both<'a> {
     }
 }
 
-fn functions<'a>(
-    stacks: impl Iterator<Item = (&'a key::Key, &'a Both<'a>)>,
-) -> Vec<FunctionChange> {
+fn functions<'a>(stacks: impl Iterator<Item = (&'a Key, &'a Both<'a>)>) -> Vec<FunctionChange> {
     type Sum<'a> = (Amounts, Option<&'a str>);
     let mut sums: BTreeMap<(Option<&str>, &str), Sum<'_>> = BTreeMap::new();
     for (key, both) in stacks {

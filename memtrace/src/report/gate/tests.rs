@@ -141,3 +141,30 @@ fn notes() {
     let notes = growing(0.0).judge(&report).notes;
     assert!(notes[0].starts_with("nothing was traced"), "{notes:?}");
 }
+
+// A session that was long enough, of processes that were not there for long enough, passes and says so.
+#[test]
+fn too_early() {
+    let mut report = fixtures::leak();
+    assert_eq!(unjudged(&report), None);
+    report.processes[0].verdict = Verdict::TooEarly;
+    assert_eq!(unjudged(&report), None, "its stacks have verdicts");
+    for stack in &mut report.stacks {
+        stack.verdict = Verdict::TooEarly;
+    }
+    let outcome = growing(0.0).judge(&report);
+    assert!(!outcome.failed());
+    let [note] = &outcome.notes[..] else {
+        panic!("{:?}", outcome.notes)
+    };
+    assert!(note.contains("no process was seen the 5 times"), "{note}");
+    report.losses.insert("live_full".to_owned(), 3);
+    let notes = growing(0.0).judge(&report).notes;
+    assert!(notes[0].contains("for what was lost"), "{notes:?}");
+    report.intervals.completed = 2;
+    let note = unjudged(&report).unwrap();
+    assert!(note.contains("2 of the 5 intervals"), "{note}");
+    report.processes.clear();
+    report.intervals.completed = 5;
+    assert_eq!(unjudged(&report), None);
+}
