@@ -456,6 +456,15 @@ fn diff_of_two_builds() {
     assert_eq!(functions[0]["change"], "new");
     assert_eq!(functions[0]["gained_bytes"], 50 * 1000);
     assert_eq!(diff["stacks"].as_array().map(Vec::len), Some(1));
+    let svg = stdout(&["diff", &before, &after, "--format", "svg"]);
+    assert!(
+        svg.ends_with("</svg>") || svg.ends_with("</svg>\n"),
+        "{svg}"
+    );
+    assert!(
+        svg.contains("red grew") && svg.contains("planted_leak"),
+        "{svg}"
+    );
     assert_eq!(
         run(&["diff", &before, &after, "--fail-on", "growth:1KiB"])
             .status

@@ -120,6 +120,7 @@ pub(super) const DIFF_EXAMPLES: &str = "\
 Examples:
   memtrace diff old.memtrace new.memtrace            two builds
   memtrace diff leak.memtrace --from 10m --to 20m    two moments of one
+  memtrace diff old.memtrace new.memtrace --format svg > diff.svg
   memtrace diff old.memtrace new.memtrace --fail-on growth:1MiB";
 
 pub(super) const INCIDENTS_EXAMPLES: &str = "\

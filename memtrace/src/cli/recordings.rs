@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
-use super::args::{ColorArg, DoctorFormatArg, GroupByArg, OutputArgs};
+use super::args::{ColorArg, GroupByArg, OutputArgs};
 use super::plan::{ColorWhen, OutputPlan, Plan};
 use super::units;
 use super::usage::UsageError;
@@ -194,9 +194,9 @@ pub struct DiffArgs {
     #[command(flatten)]
     pub symbols: SymbolArgs,
     /// Form of the difference
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = DoctorFormatArg::Text)]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = DiffForm::Text)]
     #[arg(help_heading = "Output")]
-    pub format: DoctorFormatArg,
+    pub format: DiffForm,
     /// Exit with 3 when one stack holds more than before (by so many bytes at least)
     #[arg(long, value_name = "growth[:SIZE]", help_heading = "Output")]
     pub fail_on: Option<FailOnGrowth>,
@@ -207,6 +207,17 @@ pub struct DiffArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorArg::Auto)]
     #[arg(help_heading = "Output")]
     pub color: ColorArg,
+}
+
+/// Forms of a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DiffForm {
+    /// For people
+    Text,
+    /// memtrace.diff/1
+    Json,
+    /// A flame graph of what is held after: red grew, blue shrank
+    Svg,
 }
 
 /// Compare two moments.
@@ -224,8 +235,8 @@ pub struct DiffPlan {
     pub to: When,
     /// Rows.
     pub top: Top,
-    /// JSON instead of text.
-    pub json: bool,
+    /// How it is told.
+    pub form: DiffForm,
     /// What ends in exit code 3.
     pub fail_on: Option<FailOnGrowth>,
     /// All frames.
@@ -248,7 +259,7 @@ impl DiffArgs {
             from: self.from.unwrap_or(first),
             to: self.to.unwrap_or(When::End),
             top: self.top,
-            json: self.format == DoctorFormatArg::Json,
+            form: self.format,
             fail_on: self.fail_on,
             verbose: self.verbose,
             color: self.color.into(),

@@ -4,11 +4,17 @@ use std::path::Path;
 
 use super::symbols::Symbols;
 use crate::{
-    cli::{exit::Exit, recordings::DiffPlan, terminal},
+    cli::{
+        exit::Exit,
+        recordings::{DiffForm, DiffPlan},
+        terminal,
+    },
     record::{Recording, When},
     report::{
         diff::{diff, render},
+        flamegraph,
         model::Report,
+        profile::{Profile, Series},
         text::TextOptions,
     },
 };
@@ -32,7 +38,14 @@ pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
         color: terminal::color(plan.color),
         verbose: plan.verbose,
     };
-    let printed = super::print_as(plan.json, &found, || render(&found, options))?;
+    let printed = match plan.form {
+        DiffForm::Svg => super::print(|out| {
+            let profile = |report| Profile::new(report, Series::default());
+            let svg = flamegraph::render_diff(&profile(&before), &profile(&after));
+            svg.map(|svg| out.extend_from_slice(&svg))
+        })?,
+        form => super::print_as(form == DiffForm::Json, &found, || render(&found, options))?,
+    };
     Ok(if is_met { Exit::FailOnMet } else { printed })
 }
 
