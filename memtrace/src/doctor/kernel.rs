@@ -9,7 +9,6 @@ use crate::{probe::Features, report::doctor::Check};
 pub(super) fn release(features: &Features, machine: &str) -> Check {
     let name = "kernel";
     let this = format!("{} on {machine}", features.release);
-    let newer = "boot a kernel from 5.10 on";
     if machine != ARCH {
         return Check::fail(
             name,
@@ -17,7 +16,14 @@ pub(super) fn release(features: &Features, machine: &str) -> Check {
         )
         .remedy(format!("install memtrace for {machine}"));
     }
-    match features.version {
+    by_version(features.version, machine, &this)
+}
+
+/// What follows from major and minor version.
+pub(super) fn by_version(version: (u32, u32), machine: &str, this: &str) -> Check {
+    let name = "kernel";
+    let newer = "boot a kernel from 5.10 on";
+    match version {
         (0..5, _) | (5, 0..8) => Check::fail(
             name,
             format!("{this}: too old, BPF has no ring buffer before 5.8"),
@@ -26,6 +32,14 @@ pub(super) fn release(features: &Features, machine: &str) -> Check {
         (5, 8..10) => {
             Check::warn(name, format!("{this}: memtrace is tested from 5.10 on")).remedy(newer)
         }
+        (5, _) if machine == "aarch64" => Check::warn(
+            name,
+            format!(
+                "{this}: on aarch64 memtrace's programs load from 6.0 on, unless the distribution has \
+                 brought that back"
+            ),
+        )
+        .remedy("boot a kernel from 6.0 on"),
         (5, 10..15) => Check::warn(
             name,
             format!(

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use super::{Tree, from_files, limits, privileges, tracing, trials};
+use super::{Tree, from_files, kernel, limits, privileges, tracing, trials};
 use crate::{
     probe::Features,
     report::{
@@ -172,6 +172,8 @@ fn releases() {
     }
     let other = from_files(&modern().tree, &Features::of_release("6.12"), "riscv64");
     assert_eq!(other[0].status, Status::Fail);
+    let old = kernel::by_version((5, 15), "aarch64", "5.15");
+    assert!(old.found.contains("from 6.0 on"), "{}", old.found);
 }
 
 // CAP_SYS_ADMIN stands for the newer two; without it each that is missing is named.

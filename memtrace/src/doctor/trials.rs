@@ -87,8 +87,9 @@ impl Trials {
             Some(Err(error)) => Check::warn(
                 name,
                 format!(
-                    "the kernel's mmap and its like cannot be probed ({error}): while --probe region \
-                     is on, every system call of the machine is some 60 ns slower"
+                    "the kernel's mmap and its like cannot be probed ({}): while --probe region is on, \
+                     every system call of the machine is some 60 ns slower",
+                    error.summary()
                 ),
             )
             .remedy(
@@ -112,8 +113,11 @@ impl Trials {
                  under no stack",
             )
             .remedy("update the kernel: 5.15 and later tell who called"),
-            Some(Err(error)) => Check::warn(name, format!("--probe fault cannot be used: {error}"))
-                .remedy("it takes x86-64 and CONFIG_TRACEPOINTS=y"),
+            Some(Err(error)) => Check::warn(
+                name,
+                format!("--probe fault cannot be used: {}", error.summary()),
+            )
+            .remedy("it takes x86-64 and CONFIG_TRACEPOINTS=y"),
             None => Check::warn(name, "not tried"),
         }
     }
