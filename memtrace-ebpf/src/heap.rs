@@ -68,13 +68,14 @@ pub fn enter(ctx: &ProbeContext, function: Function) {
     thread.hits.entries += 1;
     let sp = registers(ctx).sp();
     let resizes = takes_old_block(function);
-    let returns_to = if thread.depth > 0 || settings().regions != 0 || resizes {
+    let compared = resizes && RETURN_POPS != 0;
+    let returns_to = if thread.depth > 0 || settings().regions != 0 || compared {
         return_address(ctx)
     } else {
         0
     };
     let size = requested(ctx, function);
-    if resizes && is_same_call(ctx, thread, sp, size, returns_to) {
+    if compared && is_same_call(ctx, thread, sp, size, returns_to) {
         return;
     }
     let tail_called = thread.depth > 0 && is_trampoline(returns_to);
@@ -140,7 +141,7 @@ fn is_same_call(
     size: u64,
     returns_to: u64,
 ) -> bool {
-    if RETURN_POPS == 0 || thread.depth == 0 {
+    if thread.depth == 0 {
         return false;
     }
     let index = thread.depth - 1;
