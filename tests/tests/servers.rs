@@ -76,7 +76,15 @@ fn gunicorn_replaces_its_workers() {
     let sum = |of: fn(&memtrace_tests::Stack) -> u64| leaks.iter().map(|stack| of(stack)).sum();
     let (objects, bytes): (u64, u64) =
         (sum(|s| s.outstanding_objects), sum(|s| s.outstanding_bytes));
-    assert_eq!((objects, bytes), (REQUESTS, REQUESTS * 10_007));
+    let described: Vec<_> = leaks.iter().map(|stack| stack.describe()).collect();
+    assert_eq!(
+        (objects, bytes),
+        (REQUESTS, REQUESTS * 10_007),
+        "{:?} {:?}\n{}",
+        report.losses,
+        report.notes,
+        described.join("\n")
+    );
     assert!(
         leaks
             .iter()

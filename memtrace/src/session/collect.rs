@@ -81,10 +81,14 @@ impl Session {
 
     /// Brings the ledger up to date. `walk` forces the walk of the live table.
     pub(super) fn collect(&mut self, walk: bool) -> Result<(), SessionError> {
-        let counts = self.counts()?;
+        let mut counts = self.counts()?;
         // A call path's stack is sent before its first call is counted: of all that was counted
         // until here the stack is in the ring buffer by now.
         self.catch_up_with_events()?;
+        // So is the end of processes. These have last figures of their own: in this report, too.
+        self.settle(true)?;
+        let living: HashSet<_> = self.traced.iter().map(|t| t.image.space.0).collect();
+        counts.retain(|(key, _)| living.contains(&key.space));
         // Ages are as of this moment, and in whole milliseconds since the start a block's birth
         // comes out the same at every report.
         let now = self.started.elapsed();
