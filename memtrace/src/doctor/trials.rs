@@ -48,8 +48,13 @@ impl Trials {
                     nanoseconds(costs.emulated_pair_ns),
                     nanoseconds(costs.emulated_free_ns),
                 );
+                let refused = self.kernel.as_mut().map(KernelSide::refused_probes);
+                let probes = match refused.unwrap_or_default().join(", ") {
+                    none if none.is_empty() => Check::ok(name, found),
+                    some => Check::fail(name, format!("the kernel refuses some programs: {some}")),
+                };
                 vec![
-                    Check::ok(name, found),
+                    probes,
                     self.regions(),
                     self.faults(),
                     self.oom_kills(),

@@ -2,9 +2,28 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use aya::{Ebpf, programs::UProbe};
+use aya::{
+    Ebpf,
+    programs::{Program, UProbe},
+};
 
-use super::ProbeError;
+use super::{KernelSide, ProbeError};
+
+impl KernelSide {
+    /// Loads every program that a probe can need; the names of those that the kernel refuses.
+    pub fn refused_probes(&mut self) -> Vec<String> {
+        let mut refused = Vec::new();
+        for (name, program) in self.ebpf.programs_mut() {
+            if let Program::UProbe(program) = program
+                && program.fd().is_err()
+                && program.load().is_err()
+            {
+                refused.push(name.to_owned());
+            }
+        }
+        refused
+    }
+}
 
 /// A program's descriptor.
 pub(super) fn loaded<'a>(

@@ -30,6 +30,11 @@ const CALLS: [(&str, &str, &str); 6] = [
     ("mprotect", "enter_mprotect", "leave_mprotect"),
 ];
 
+/// The names of these programs.
+pub(super) fn programs() -> impl Iterator<Item = &'static str> {
+    CALLS.iter().flat_map(|(_, entry, exit)| [*entry, *exit])
+}
+
 /// What the kernel's functions of system calls begin with.
 const PREFIX: &str = if cfg!(target_arch = "aarch64") {
     "__arm64_sys_"

@@ -4,7 +4,7 @@
 //! else.
 
 /// What user space lost.
-pub const LOSSES: [&str; 19] = [
+pub const LOSSES: [&str; 21] = [
     "records_undecodable",
     "stacks_refused",
     "ledger_rows_dropped",
@@ -21,6 +21,8 @@ pub const LOSSES: [&str; 19] = [
     "region_paths_dropped",
     "fault_bytes_dropped",
     "fault_paths_dropped",
+    "region_calls_missed",
+    "mappings_missed",
     "intervals_not_recorded",
     "incidents_not_recorded",
     "limits_not_recorded",

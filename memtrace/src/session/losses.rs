@@ -33,6 +33,7 @@ impl Session {
         dropped += self.regions.accounts_dropped();
         dropped += self.faults.ledger().dropped();
         let (regions, faults) = (self.regions.dropped(), self.faults.dropped());
+        let missed = self.kernel.missed();
         let [intervals, incidents, limits] = self.not_recorded();
         let lost = [
             self.stream.undecodable(),
@@ -51,6 +52,8 @@ impl Session {
             regions.paths,
             faults.bytes,
             faults.paths,
+            missed.regions,
+            missed.mappings,
             intervals,
             incidents,
             limits,
@@ -84,6 +87,8 @@ impl Session {
         let mut trend = trend_losses(counters, dropped.rows);
         // Without its probe a free function's calls would all look like leaks.
         trend.forbid |= self.probes_refused > 0;
+        // And a mapping whose end was not seen like a region that leaks.
+        trend.forbid |= self.regions.are_on() && missed.regions > 0;
         Account {
             losses,
             notes,

@@ -34,6 +34,11 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
+    /// Changes of mappings are followed.
+    pub fn are_on(&self) -> bool {
+        self.hook.is_some()
+    }
+
     /// Takes a system call.
     pub fn take(&mut self, space: SpaceId, change: &Change) {
         if !self.spaces.contains_key(&space) && self.spaces.len() >= MAX_SPACES {

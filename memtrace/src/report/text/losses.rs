@@ -92,6 +92,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "the ring buffer was full (raise --ring-bytes)",
     ),
     (
+        "region_calls_missed",
+        "changes of mappings, of any process, that the kernel did not show",
+    ),
+    (
+        "mappings_missed",
+        "files mapped, by any process, that the kernel did not show",
+    ),
+    (
         "fault_spaces_refused",
         "faults of more address spaces than there is room for",
     ),
