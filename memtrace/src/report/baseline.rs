@@ -1,6 +1,6 @@
 //! A baseline: an earlier report, of JSON or of a recording, that a run is held against.
 //!
-//! Stacks are the same when they are for `memtrace diff` ([`key`](super::key)). Pure; the file can be
+//! Stacks are the same when they are for `memtrace diff` (`report::key`). Pure; the file can be
 //! anything.
 
 use std::collections::HashMap;
