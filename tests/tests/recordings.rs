@@ -97,26 +97,17 @@ fn live_is_what_is_read_back() {
     ended.assert_code(0);
     target.assert_unharmed();
     std::fs::remove_file(&program).expect("it is there");
-    let read_back = stdout(&[
+    let all = [
         "report",
         recorded.path(),
         "--format",
         "ndjson",
         "--top",
         "all",
-    ]);
+    ];
+    let read_back = stdout(&all);
     assert_eq!(ended.stdout, read_back, "every report, byte for byte");
-    let media = read_only(
-        recorded.directory.path(),
-        &[
-            "report",
-            recorded.path(),
-            "--format",
-            "ndjson",
-            "--top",
-            "all",
-        ],
-    );
+    let media = read_only(recorded.directory.path(), &all);
     let media = String::from_utf8_lossy(&media.stdout).into_owned();
     assert_eq!(read_back, media, "also from where nothing can be written");
     let last = Report::parse(ended.stdout.lines().last().unwrap_or_default());

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::RecordError;
 use super::encode::StackKey;
-use super::read::{Held, Moment, Recording};
+use super::read::{Held, Recording};
+use super::{Moment, RecordError};
 use crate::ledger::cycles::{Look, MAX_ENTRIES, MAX_SEGMENTS, Marked, Segment, Track};
 use crate::ledger::regions::RegionKind;
 use crate::report::cycles::{Candidate, Cycles};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::past::Pasts;
-use super::read::{Moment, Recording};
+use super::{Moment, Recording};
 use super::{RecordError, When};
 use crate::ledger::Point;
 use crate::report::model::{Report, Stack};

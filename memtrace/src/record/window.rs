@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::RecordError;
 use super::cycles::bytes_of;
-use super::read::{Held, Moment, Read, Recording};
+use super::read::{Held, Read, Recording};
+use super::{Moment, RecordError};
 use crate::ledger::Point;
 use crate::report::loss_names;
 use crate::report::model::{Grower, Mark, NotShown, Process, ProcessState, Report, Stack};
