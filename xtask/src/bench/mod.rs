@@ -5,6 +5,7 @@ mod child;
 mod faults;
 mod machine;
 mod memory;
+mod page;
 mod pairs;
 mod programs;
 mod recording;
@@ -34,7 +35,7 @@ pub struct Options {
     /// Only these measurements
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Also write the tables to docs/src/performance.md
+    /// Also put the tables into docs/src/performance.md, in the place of those that are there
     #[arg(long)]
     markdown: bool,
 }
@@ -55,6 +56,14 @@ enum Part {
     Faults,
     /// An hour of a busy target in a recording: its size, and what writing and reading it take
     Recording,
+}
+
+impl Part {
+    /// As `--only` and the page name it.
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
 }
 
 /// What the measurements need.
@@ -91,15 +100,15 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         if wanted(part) {
             let table = measure(&bench)?;
             println!("{}", table.text());
-            tables.push(table);
+            tables.push((part.name(), table));
         }
     }
     if options.markdown {
-        let page = workspace.root.join(PAGE);
-        table::write_page(&page, &machine::describe(), &tables)?;
+        page::update(&workspace.root.join(PAGE), &machine::describe(), &tables)?;
         say(format!("written to {PAGE}"));
     }
-    let missed: Vec<String> = tables.iter().flat_map(Table::missed).collect();
+    let missed = tables.iter().flat_map(|(_, table)| table.missed());
+    let missed: Vec<String> = missed.collect();
     if missed.is_empty() {
         return Ok(());
     }

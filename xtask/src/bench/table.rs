@@ -1,10 +1,5 @@
 //! Tables of results, for people and for the docs.
 use std::fmt::Write as _;
-use std::path::Path;
-
-use anyhow::{Context, Result};
-
-use crate::shell::create_dir;
 
 /// A promise, and what was measured.
 pub struct Budget {
@@ -120,8 +115,9 @@ impl Table {
         text
     }
 
-    fn markdown(&self) -> String {
-        let mut text = format!("## {}\n\n", self.title);
+    /// Without its title, which the page has above it.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let head: Vec<String> = self.head.iter().map(|cell| (*cell).to_owned()).collect();
         text += &line(&head);
@@ -142,21 +138,4 @@ impl Table {
         }
         text + "\n"
     }
-}
-
-/// What stands above the tables in the docs, and below them.
-const HEAD: &str = include_str!("page_head.md");
-const TAIL: &str = include_str!("page_tail.md");
-
-/// Writes the page of the docs.
-pub fn write_page(page: &Path, machine: &str, tables: &[Table]) -> Result<()> {
-    if let Some(folder) = page.parent() {
-        create_dir(folder)?;
-    }
-    let body: Vec<String> = tables.iter().map(Table::markdown).collect();
-    let text = format!(
-        "{HEAD}\nMeasured on: {machine}.\n\n{}\n{TAIL}",
-        body.join("\n")
-    );
-    std::fs::write(page, text).with_context(|| format!("{} cannot be written", page.display()))
 }
