@@ -59,6 +59,12 @@ fn pid_that_does_not_exist() {
     run(&["--pid", &pid]).assert_fails_with_one_line(&[&pid]);
     // The largest number that is taken, one more than any pid.
     run(&["--pid", "4194304"]).assert_fails_with_one_line(&["4194304"]);
+    // The next attempt is to have the name that this one did not use.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("r.memtrace");
+    let record = ["--pid", &pid, "--record", file.to_str().unwrap()];
+    run(&record).assert_fails_with_one_line(&[&pid]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 /// A kernel thread.

@@ -45,19 +45,24 @@ fn assert_quiet(browser: &Browser) {
     assert_eq!(browser.script(loaded), json!(0), "the page loads something");
 }
 
-/// A real page with what a live session does not know: marks, thresholds, a kill, hostile names.
-fn with_events(page: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(page).unwrap();
-    let (before, rest) = text.split_once("id=\"data\">").unwrap();
-    let (data, after) = rest.split_once("</script>").unwrap();
-    let mut data: Value = serde_json::from_str(data).unwrap();
+/// What a live session does not know: marks, thresholds, a kill, hostile names.
+fn with_events(data: &mut Value) {
     let end = data["meta"]["duration_seconds"].as_f64().unwrap();
     data["marks"] = json!([{"at": end / 3.0, "name": HOSTILE}]);
     data["thresholds"] = json!([{"name": "warn", "bytes": 1000}]);
     data["incidents"] =
         json!([{"at": end * 0.9, "pid": null, "kind": "OOM kill", "text": "it was killed"}]);
     data["frames"][0]["name"] = json!(HOSTILE);
-    let file = page.with_extension("events.html");
+}
+
+/// A page with other data than was traced, under another name.
+fn rewritten(page: &Path, name: &str, change: impl Fn(&mut Value)) -> PathBuf {
+    let text = std::fs::read_to_string(page).unwrap();
+    let (before, rest) = text.split_once("id=\"data\">").unwrap();
+    let (data, after) = rest.split_once("</script>").unwrap();
+    let mut data: Value = serde_json::from_str(data).unwrap();
+    change(&mut data);
+    let file = page.with_extension(name);
     let data = data.to_string().replace('<', "\\u003c");
     std::fs::write(&file, format!("{before}id=\"data\">{data}</script>{after}")).unwrap();
     file
@@ -119,7 +124,7 @@ fn page() {
     browser.wait_for(fits);
     assert_quiet(&browser);
 
-    browser.open(&with_events(&file));
+    browser.open(&rewritten(&file, "events.html", with_events));
     browser.wait_for(fits);
     let text = browser.text("#events");
     assert!(
@@ -132,6 +137,27 @@ fn page() {
     let title = browser.script("return document.title");
     assert!(title.as_str().unwrap().starts_with("memtrace"), "{title}");
     assert_eq!(browser.script("return document.images.length"), json!(0));
+    assert_quiet(&browser);
+
+    // What gained too little for a verdict is not said to stand still.
+    let undecided = |data: &mut Value| {
+        let stacks = data["stacks"].as_array_mut().unwrap();
+        let mut steady = stacks[0].clone();
+        steady["verdict"] = json!("steady");
+        stacks[0]["verdict"] = json!("too-early");
+        stacks[0]["growth"] = json!(5.0);
+        stacks.truncate(1);
+        stacks.push(steady);
+        for process in data["processes"].as_array_mut().unwrap() {
+            process["verdict"] = json!("too-early");
+        }
+    };
+    browser.open(&rewritten(&file, "undecided.html", undecided));
+    let headline = browser.text("#headline");
+    assert!(
+        headline.starts_with("Undecided: 1 stack gained"),
+        "{headline}"
+    );
     assert_quiet(&browser);
 }
 

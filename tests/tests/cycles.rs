@@ -34,13 +34,13 @@ fn mark(tracer: &Tracer, name: &str) {
 
 /// A session of four cycles, each between two marks of one name; other options as given.
 #[track_caller]
-fn session(folder: &Path, name: &str, options: &[&str]) {
+fn session(folder: &Path, name: &str, program: &Path, options: &[&str]) {
     let group = Cgroup::own(name);
     // One percent of it is used by the first cycle already.
     group.limit(16 << 20);
     let incidents = folder.join("incidents");
     let count = (CYCLES + 1).to_string();
-    let mut target = Target::spawn(&Program::c("cycles").build(), &[&count]);
+    let mut target = Target::spawn(program, &[&count]);
     group.add(target.pid());
     let pid = target.pid().to_string();
     // Reports come with the marks only.
@@ -63,17 +63,30 @@ fn session(folder: &Path, name: &str, options: &[&str]) {
 }
 
 #[track_caller]
-fn read(recording: &Path, format: &str) -> String {
+fn read(recording: &Path, format: &str, options: &[&str]) -> String {
     let path = recording.to_str().unwrap();
     let args = ["report", path, "--format", format, "--top", "all"];
-    let output = memtrace(&args).output().unwrap();
+    let output = memtrace(&args).args(options).output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{error}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Four cycles: the leak is named with what it gained in each, the cache that fills once is not, and the
-/// recording tells the same.
+/// A program without symbols, and its debug file beside it.
+#[track_caller]
+fn strip(full: &Path, stripped: &Path, folder: &Path) {
+    let debug = folder.join("service.debug");
+    for (how, file) in [
+        ("--only-keep-debug", debug.as_path()),
+        ("--strip-all", stripped),
+    ] {
+        let done = Command::new("objcopy").arg(how).args([full, file]).status();
+        assert!(done.unwrap().success(), "objcopy {how}");
+    }
+}
+
+/// Four cycles of a stripped program: the leak is named with what it gained in each, the cache that fills once
+/// is not, and the recording tells the same; names come from the debug file.
 #[test]
 fn names_what_grows_in_every_cycle() {
     require_kernel!();
@@ -82,14 +95,23 @@ fn names_what_grows_in_every_cycle() {
     let live = folder.path().join("live.json");
     let record = ["--format", "json", "--record", recording.to_str().unwrap()];
     let output = ["--output", live.to_str().unwrap()];
+    let (full, stripped) = (Program::c("cycles").build(), folder.path().join("service"));
+    strip(&full, &stripped, folder.path());
     session(
         folder.path(),
         "cycles",
+        &stripped,
         &[&record[..], &output[..]].concat(),
     );
     let live = std::fs::read_to_string(live).unwrap();
-    assert_eq!(live, read(&recording, "json"), "live and recorded");
-    let report: Value = serde_json::from_str(&live).unwrap();
+    assert_eq!(live, read(&recording, "json", &[]), "live and recorded");
+    let unnamed: Value = serde_json::from_str(&live).unwrap();
+    let functions = &unnamed["cycles"]["growing_functions"];
+    assert_eq!(functions[0]["function"], Value::Null, "{functions}");
+    // Symbols that come later name the functions of cycles, too.
+    let symbols = ["--debug-dir", folder.path().to_str().unwrap()];
+    let named = read(&recording, "json", &symbols);
+    let report: Value = serde_json::from_str(&named).unwrap();
     let cycles = &report["cycles"];
     assert_eq!(cycles["name"], "cycle");
     assert_eq!(cycles["completed"], CYCLES);
@@ -113,7 +135,7 @@ fn names_what_grows_in_every_cycle() {
     // One percent of the limit is used from the first cycle on, 99 never.
     let reached = json!([{"percent": 1, "cycles": CYCLES}, {"percent": 99, "cycles": 0}]);
     assert_eq!(cycles["thresholds"], reached);
-    let report = Report::parse(&live);
+    let report = Report::parse(&named);
     let cache = report.stacks.iter().find(|stack| {
         let mut frames = stack.frames.iter();
         frames.any(|frame| frame.name() == "fill_once")
@@ -143,9 +165,15 @@ fn live_page_is_the_recorded_one() {
     let (page, recording) = (folder.path().join("page.html"), folder.path().join("r"));
     let output = ["--format", "html", "--output", page.to_str().unwrap()];
     let record = ["--record", recording.to_str().unwrap()];
-    session(folder.path(), "pages", &[&output[..], &record[..]].concat());
+    let program = Program::c("cycles").build();
+    session(
+        folder.path(),
+        "pages",
+        &program,
+        &[&output[..], &record[..]].concat(),
+    );
     let live = events(&std::fs::read_to_string(&page).unwrap());
-    assert_eq!(live, events(&read(&recording, "html")));
+    assert_eq!(live, events(&read(&recording, "html", &[])));
     assert_eq!(live["marks"].as_array().map(Vec::len), Some(CYCLES + 1));
     assert_eq!(live["thresholds"].as_array().map(Vec::len), Some(2));
     assert_eq!(live["incidents"][0]["kind"], "1% of the limit");
@@ -165,6 +193,12 @@ fn live_page_is_the_recorded_one() {
         text.contains("leak_in_cycle (cycles.c:") && text.contains("grows in each of 4 cycles")
     };
     assert!(told.lines().any(leak), "{told}");
+    // Reports came with the marks only: there is no verdict, but the cycles tell.
+    let headline = browser.text("#headline");
+    assert!(
+        headline.contains("leak_in_cycle") && headline.ends_with("grows in each of 4 cycles"),
+        "{headline}"
+    );
     let rows = "return document.querySelectorAll('#cycle-list tbody tr').length";
     assert_eq!(browser.script(rows), json!(CYCLES + 1));
     // A click on a cycle shows its time.

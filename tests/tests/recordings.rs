@@ -253,11 +253,10 @@ fn oom_kill_reads_back() {
     assert_eq!(files.len(), 2);
     for (number, file) in ["1", "2"].iter().zip(files) {
         let written = std::fs::read_to_string(file).expect("a file");
-        assert_eq!(
-            stdout(&["incidents", recorded.path(), number, "--format", "json"]),
-            written
-        );
+        let read = stdout(&["incidents", recorded.path(), number, "--format", "json"]);
+        assert_eq!(without_before(&read), written);
     }
+    timeline(recorded.path());
     let text = stdout(&["incidents", recorded.path()]);
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(
@@ -269,9 +268,46 @@ fn oom_kill_reads_back() {
         whole.contains("leak_page_cache") && whole.contains(group.path()),
         "{whole}"
     );
+    for part in [
+        "What the kernel said",
+        "Before it, of the limit of 64.0 MiB",
+        "the kill ",
+        "Grew in these ",
+    ] {
+        assert!(whole.contains(part), "{part}: {whole}");
+    }
     let none = run(&["incidents", recorded.path(), "3"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&none.stderr).contains("has no incident 3"));
+}
+
+/// An incident without what a recording knows of the time before it, as it is printed.
+#[track_caller]
+fn without_before(incident: &str) -> String {
+    let (head, rest) = incident
+        .split_once("  \"before\": {\n")
+        .expect("it is there");
+    let (_, tail) = rest.split_once("\n  },\n").expect("its end");
+    format!("{head}{tail}")
+}
+
+/// What was used of the limit before the kill, up to the kernel's own figure, and the function that grew.
+#[track_caller]
+fn timeline(recording: &str) {
+    let kill = stdout(&["incidents", recording, "2", "--format", "json"]);
+    let kill: serde_json::Value = serde_json::from_str(&kill).expect("JSON");
+    let before = &kill["before"];
+    assert_eq!(before["limit_bytes"], 64 << 20);
+    let points = before["timeline"].as_array().expect("a list");
+    assert_eq!(before["reports"].as_u64(), Some(points.len() as u64 - 1));
+    // The crossing was reported before the kill, and it was at half of the limit at least.
+    let used = |at: usize| points[at]["usage_bytes"].as_u64();
+    let (crossed, end) = (used(points.len() - 2), used(points.len() - 1));
+    assert!(crossed >= Some(30 << 20) && crossed < end, "{points:?}");
+    assert!(end > Some(60 << 20), "{points:?}");
+    let grew = &before["grew"][0];
+    assert_eq!(grew["function"], "leak_page_cache");
+    assert!(grew["gained_bytes"].as_u64() > Some(1 << 20), "{grew}");
 }
 
 /// What is watched: its name, and bytes.

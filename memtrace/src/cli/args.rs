@@ -86,8 +86,8 @@ pub enum Command {
     Diff(DiffArgs),
     /// Read OOM kills and crossed thresholds from a recording
     ///
-    /// Lists them; with a number shows one whole, as it was told: victims, limit, and the stacks
-    /// that held the memory. Needs no privileges.
+    /// Lists them; with a number shows one whole: victims, limit, what the kernel said, usage against the limit
+    /// before it, the stacks that grew until then and those that held the memory. Needs no privileges.
     #[command(after_help = help::INCIDENTS_EXAMPLES)]
     Incidents(IncidentsArgs),
     /// Name this moment in every running session and its recording

@@ -18,7 +18,7 @@ pub(super) const USAGE: &str = "memtrace [OPTIONS] --pid <PID>
        memtrace report [OPTIONS] <FILE>
        memtrace diff [OPTIONS] <BEFORE> [AFTER]
        memtrace incidents [OPTIONS] <FILE> [N]
-       memtrace mark <NAME>
+       memtrace mark [--session <PID>] <NAME>
        memtrace doctor [--pid <PID>]";
 
 pub(super) const TOP_USAGE: &str = "memtrace top [OPTIONS] --pid <PID>
@@ -120,6 +120,7 @@ pub(super) const DIFF_EXAMPLES: &str = "\
 Examples:
   memtrace diff old.memtrace new.memtrace            two builds
   memtrace diff leak.memtrace --from 10m --to 20m    two moments of one
+  memtrace diff leak.memtrace --from cycle#1 --to cycle   first mark of a name, last
   memtrace diff old.memtrace new.memtrace --format svg > diff.svg
   memtrace diff old.memtrace new.memtrace --fail-on growth:1MiB";
 
@@ -133,7 +134,10 @@ pub(super) const MARK_EXAMPLES: &str = "\
 Examples:
   sudo memtrace mark 'cycle 5'
   memtrace report soak.memtrace --at 'cycle 5'
-  memtrace diff soak.memtrace --from 'cycle 1' --to 'cycle 5'";
+  memtrace diff soak.memtrace --from 'cycle 1' --to 'cycle 5'
+The same name each time, and the first of them to the last:
+  sudo memtrace mark cycle
+  memtrace diff soak.memtrace --from cycle#1 --to cycle";
 
 pub(super) const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::events::EventsPlan;
 use super::incidents::IncidentsPlan;
+use super::mark::MarkPlan;
 use super::recordings::{DiffPlan, RecordPlan, ReportPlan};
 use super::top::ReplayPlan;
 use super::values::{CustomFunction, FailOn, Percent, RingBytes, Top};
@@ -39,7 +40,7 @@ pub enum Plan {
     /// Read incidents from a recording.
     Incidents(IncidentsPlan),
     /// Name this moment in running sessions.
-    Mark(String),
+    Mark(MarkPlan),
     /// Look at the machine.
     Doctor(DoctorPlan),
     /// Print a completion script.

@@ -74,7 +74,8 @@ pub struct ReportArgs {
     /// Show this moment instead of the last one
     ///
     /// A mark, a time after the start such as 90s or before the end such as -30s, a time of day as
-    /// 2026-01-02T03:04:05Z, start or end. The report is the last one taken until then.
+    /// 2026-01-02T03:04:05Z, start or end. The report is the last one taken until then. Of several marks of one
+    /// name the latest; `cycle#2` is the second that is called cycle.
     #[arg(long, value_name = "TIME|MARK", value_parser = When::parse, help_heading = "Moment")]
     #[arg(allow_hyphen_values = true)]
     pub at: Option<When>,
@@ -179,6 +180,10 @@ pub struct DiffArgs {
     #[arg(value_name = "AFTER", value_hint = ValueHint::FilePath)]
     pub after: Option<PathBuf>,
     /// The moment in BEFORE [default: start with one recording, end with two]
+    ///
+    /// A mark, a time after the start such as 90s or before the end such as -30s, a time of day as
+    /// 2026-01-02T03:04:05Z, start or end. Of several marks of one name the latest; `cycle#2` is the second that is
+    /// called cycle.
     #[arg(long, value_name = "TIME|MARK", value_parser = When::parse, help_heading = "Moment")]
     #[arg(allow_hyphen_values = true)]
     pub from: Option<When>,

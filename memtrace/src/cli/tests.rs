@@ -344,10 +344,15 @@ fn empty_values() {
 #[test]
 fn marks() {
     let parsed = |name: &str| parse(["memtrace", "mark", name]);
-    let Ok(Plan::Mark(name)) = parsed(" cycle 5 ") else {
+    let Ok(Plan::Mark(plan)) = parsed(" cycle 5 ") else {
         panic!("refused")
     };
-    assert_eq!(name, "cycle 5");
+    assert_eq!((plan.name.as_str(), plan.session), ("cycle 5", None));
+    let Ok(Plan::Mark(plan)) = parse(["memtrace", "mark", "--session", "7", "a"]) else {
+        panic!("refused")
+    };
+    assert_eq!(plan.session, Some(7));
+    assert!(complaint("mark --session 0 a").contains("--session"));
     for (name, why) in [
         ("", "it is empty"),
         ("a\nb", "control characters"),

@@ -9,7 +9,7 @@ use crate::{
         recordings::{DiffForm, DiffPlan},
         terminal,
     },
-    record::{Recording, When},
+    record::{self, Recording, When},
     report::{
         diff::{diff, render},
         flamegraph,
@@ -21,6 +21,7 @@ use crate::{
 
 /// Compares two moments of recordings.
 pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
+    same_mark(plan)?;
     let mut symbols = Symbols::open(plan.debug_dir.as_deref())?;
     let mut read = |path: &Path, when: &When| read(path, when, &mut symbols);
     let (before, after) = (
@@ -49,10 +50,25 @@ pub(super) fn compare(plan: &DiffPlan) -> anyhow::Result<Exit> {
     Ok(if is_met { Exit::FailOnMet } else { printed })
 }
 
+/// A mark that was set several times does not tell two moments apart.
+fn same_mark(plan: &DiffPlan) -> anyhow::Result<()> {
+    if plan.from != plan.to || plan.before != plan.after || !matches!(plan.from, When::Mark(_)) {
+        return Ok(());
+    }
+    let recording = Recording::open(&plan.before)?;
+    let hint = record::repeated(&plan.from, &recording.moments()?);
+    hint.map_or(Ok(()), |hint| {
+        Err(anyhow::anyhow!(
+            "--from and --to are the same moment: {hint}"
+        ))
+    })
+}
+
 fn read(path: &Path, when: &When, symbols: &mut Symbols) -> anyhow::Result<Report> {
     let recording = Recording::open(path)?;
     let moment = recording.find(when)?;
     let mut report = recording.report(&moment, None)?.report;
-    symbols.rename(&mut report.stacks);
+    let stacks = report.stacks.iter_mut();
+    symbols.rename(stacks.map(|stack| &mut stack.frames).collect());
     Ok(report)
 }

@@ -8,7 +8,7 @@ use crate::{
     record::{Numbered, Recording},
     report::{
         incident::{self, Incident},
-        layout::clean,
+        layout::{Page, clean, plain},
         text::{self, TextOptions},
     },
 };
@@ -27,9 +27,9 @@ pub(super) fn incidents(plan: &IncidentsPlan) -> anyhow::Result<Exit> {
             plan.file.display()
         )
     })?;
-    if let (Some(folder), Some(report)) = (&plan.debug_dir, &mut found.report) {
-        Symbols::open(Some(folder))?.rename(&mut report.stacks);
-        found.rename_suspects();
+    if let Some(folder) = &plan.debug_dir {
+        Symbols::open(Some(folder))?.rename(found.stacks_mut());
+        found.rename();
     }
     super::print_as(plan.json, &found, || whole(&found, terminal::width()))
 }
@@ -73,15 +73,25 @@ fn list(found: &[Numbered]) -> String {
     found.iter().map(line).collect()
 }
 
+/// Where a wrapped line goes on.
+const HANG: usize = 4;
+
 /// One with its report.
 fn whole(incident: &Incident, width: usize) -> String {
-    let mut text = format!("{}\n", clean(&incident.at));
-    for line in lines(incident) {
-        text.push_str(&line);
-        text.push('\n');
+    let mut page = Page::new(width, false);
+    page.line(&[plain(&incident.at)]);
+    for part in [
+        incident::lines(incident),
+        incident::said_by_the_kernel(incident),
+        incident::lines_before(incident, page.width()),
+    ] {
+        for line in &part {
+            page.prose(HANG, &[plain(line)]);
+        }
+        page.gap();
     }
+    let mut text = page.finish();
     if let Some(report) = &incident.report {
-        text.push('\n');
         text.push_str(&text::render(
             report,
             TextOptions {
@@ -96,7 +106,10 @@ fn whole(incident: &Incident, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{incident::tests::kill, json};
+    use crate::report::{
+        incident::tests::{before, kill},
+        json,
+    };
 
     fn two() -> Vec<Numbered> {
         let hostile = Incident {
@@ -129,9 +142,22 @@ mod tests {
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 
-    /// One incident whole: what happened, then its report.
+    /// One incident whole: what happened, what the kernel said, what was before, then its report; 80 columns
+    /// are enough.
     #[test]
     fn whole_text() {
-        insta::assert_snapshot!(whole(&kill(), 100));
+        let mut incident = kill();
+        incident.before = Some(before());
+        let cgroup = incident.cgroup.as_mut().unwrap();
+        cgroup.usage_bytes = Some(64 << 20);
+        cgroup.events.insert("oom_kill".to_owned(), 1);
+        cgroup.events.insert("low".to_owned(), 0);
+        incident.victims[0].figures.oom_score_adj = Some(-5);
+        let text = whole(&incident, 80);
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 80),
+            "{text}"
+        );
+        insta::assert_snapshot!(text);
     }
 }

@@ -34,7 +34,7 @@ pub fn run(plan: Plan) -> Exit {
         Plan::Report(plan) => report::report(&plan),
         Plan::Diff(plan) => diff::compare(&plan),
         Plan::Incidents(plan) => incidents::incidents(&plan),
-        Plan::Mark(name) => mark::mark(&name),
+        Plan::Mark(plan) => mark::mark(&plan),
         Plan::Doctor(plan) => doctor::doctor(&plan),
         Plan::Completions(shell) => print(|out| cli::completions(shell, out)),
         Plan::Man(subcommand) => print(|out| cli::man(subcommand.as_deref(), out)),

@@ -9,7 +9,7 @@ use crate::{
         terminal,
         values::FailOn,
     },
-    record::{Moment, Read, Recording, When},
+    record::{self, Moment, Read, Recording, When},
     report::{
         gate, group,
         model::{GroupBy, Report},
@@ -38,7 +38,8 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
             (None, to) => recording.report(to, stacks)?,
             (Some(from), to) => recording.window(from, to, stacks)?,
         };
-        symbols.rename(&mut read.report.stacks);
+        symbols.rename(read.stacks_mut());
+        read.rename();
         if let Some(fail_on) = plan.fail_on {
             fail_on_met = is_met(fail_on, &read);
             unjudged = gate::unjudged(&read.report);
@@ -85,12 +86,23 @@ fn spans(
         let within = moments.filter(|m| (from.at_ms..=to.at_ms).contains(&m.at_ms));
         return Ok(within.map(|moment| (None, moment)).collect());
     }
-    anyhow::ensure!(
-        from.at_ms < to.at_ms,
-        "--from is at {} and --to at {}: nothing lies between them",
-        from.taken_at,
-        to.taken_at
-    );
+    if from.at_ms >= to.at_ms {
+        let moments = recording.moments()?;
+        let mut hints = [&plan.span].into_iter().flat_map(|span| match span {
+            Span::Between(from, to) => [
+                record::repeated(from, &moments),
+                record::repeated(to, &moments),
+            ],
+            Span::At(_) => [None, None],
+        });
+        let hint = hints.find_map(|hint| hint).map(|hint| format!(" ({hint})"));
+        anyhow::bail!(
+            "--from is at {} and --to at {}: nothing lies between them{}",
+            from.taken_at,
+            to.taken_at,
+            hint.unwrap_or_default()
+        );
+    }
     Ok(vec![(Some(from), to)])
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::{
-    report::model::Stack,
+    report::model::Frame,
     symbolize::{DebugDir, DebugDirError},
 };
 
@@ -16,11 +16,10 @@ impl Symbols {
         folder.map(DebugDir::open).transpose().map(Self)
     }
 
-    /// Names stacks again; what does not fit is told on standard error.
-    pub fn rename(&mut self, stacks: &mut [Stack]) {
+    /// Names the frames of stacks again; what does not fit is told on standard error.
+    pub fn rename(&mut self, mut stacks: Vec<&mut Vec<Frame>>) {
         let Some(folder) = &mut self.0 else { return };
-        let mut frames: Vec<_> = stacks.iter_mut().map(|stack| &mut stack.frames).collect();
-        for line in folder.rename(&mut frames) {
+        for line in folder.rename(&mut stacks) {
             eprintln!("memtrace: {line}");
         }
     }

@@ -117,6 +117,8 @@ struct Queue {
     is_busy: bool,
     /// When the session ended; nothing comes after.
     ended_at: Option<String>,
+    /// The session failed: what waits is written, and no end.
+    is_abandoned: bool,
     /// The thread is done, for good or bad.
     is_over: bool,
     failed: Option<RecordError>,
@@ -305,8 +307,19 @@ impl Recorder {
 impl Drop for Recorder {
     /// A session that fails has no end, but what it reported before is worth a moment.
     fn drop(&mut self) {
-        if self.shared.queue().ended_at.is_none() {
-            self.settle(FAREWELL);
+        let mut queue = self.shared.queue();
+        if queue.ended_at.is_some() {
+            return;
+        }
+        queue.is_abandoned = true;
+        self.shared.changed.notify_all();
+        let until = Instant::now() + FAREWELL;
+        while !queue.is_over && !self.thread.is_finished() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.shared.sleep(queue, left.min(LOOK));
         }
     }
 }
@@ -315,16 +328,23 @@ impl Drop for Recorder {
 fn write_all(mut sink: impl Sink, shared: &Shared) {
     let done = loop {
         let mut queue = shared.queue();
-        while queue.waiting.is_empty() && queue.ended_at.is_none() {
+        while queue.waiting.is_empty() && queue.ended_at.is_none() && !queue.is_abandoned {
             queue = shared
                 .changed
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let Some(task) = queue.waiting.pop_front() else {
-            let ended_at = queue.ended_at.clone().unwrap_or_default();
+            let ended_at = queue.ended_at.clone();
             drop(queue);
-            break sink.finish(&ended_at);
+            break match ended_at {
+                Some(ended_at) => sink.finish(&ended_at),
+                None => {
+                    // Closed before that is told: who waits for it ends the process.
+                    drop(sink);
+                    Ok(())
+                }
+            };
         };
         queue.rows -= task.rows();
         queue.is_busy = true;

@@ -68,28 +68,29 @@ pub(super) fn bytes_of<'a>(held: impl IntoIterator<Item = &'a Held>) -> Vec<(Sta
 
 impl Recording {
     /// Puts the cycles between two moments into a report of the later one, at which stacks hold
-    /// `now`, and whose stacks are `shown`.
+    /// `now`, and whose stacks are `shown`. Gives the stacks that growing functions were found in.
     pub(super) fn tell_cycles(
         &self,
         report: &mut Report,
         (from, to): (Option<&Moment>, &Moment),
         now: &[(StackKey, u64)],
         shown: &[StackKey],
-    ) -> Result<(), RecordError> {
+    ) -> Result<Vec<Candidate>, RecordError> {
         let own = std::mem::take(&mut report.segments);
         if own.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let from = from.map_or(0, |moment| moment.interval);
         let marked = self.marked(from, to.interval, own)?;
         let Some(look) = marked.look(now, shown) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         for (stack, key) in report.stacks.iter_mut().zip(shown) {
             stack.gained_per_cycle = look.growth.get(key).cloned().unwrap_or_default();
         }
-        report.cycles = Some(Cycles::new(&look, &self.candidates(&look)?));
-        Ok(())
+        let candidates = self.candidates(&look)?;
+        report.cycles = Some(Cycles::new(&look, &candidates));
+        Ok(candidates)
     }
 
     /// The marks of a range of intervals, with what was held then.

@@ -76,14 +76,14 @@ impl Recording {
             .and_then(Iterator::collect::<Result<Vec<(i64, String)>, _>>);
         let rows = rows.map_err(self.wrong())?.into_iter();
         rows.map(|(number, json)| {
-            let incident = self.details(&json)?.incident;
+            let incident = self.details(&json)?.incident.without_report();
             Ok(Numbered { number, incident })
         })
         .collect()
     }
 
-    /// One incident with its report; nothing when there is none of this number. The report is
-    /// left out when its interval was dropped for its age.
+    /// One incident with its report and what was before it; nothing when there is none of this number.
+    /// Both are left out when its interval was dropped for its age.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -104,12 +104,17 @@ impl Recording {
             mut incident,
             report_taken_at,
         } = self.details(&json)?;
-        let mut moments = self.moments()?.into_iter();
-        let moment = moments.find(|moment| {
+        let moments = self.moments()?;
+        let moment = moments.iter().find(|moment| {
             moment.interval == interval && Some(&moment.taken_at) == report_taken_at.as_ref()
         });
+        // What a file claims there is not what it holds.
+        incident.before = None;
         match moment {
-            Some(moment) => incident.report = Some(self.report(&moment, Some(STACKS))?.report),
+            Some(moment) => {
+                incident.report = Some(self.report(moment, Some(STACKS))?.report);
+                incident.before = Some(self.before(&incident, &moments, moment)?);
+            }
             None => incident.notes.push(
                 "its report is not in the recording: too old, or the disk was too slow".to_owned(),
             ),

@@ -8,6 +8,7 @@
 //! ([`Recorder::wants_names`]), and go on without it when it fails.
 
 mod background;
+mod before;
 mod cycles;
 mod encode;
 mod error;
@@ -28,7 +29,7 @@ pub use background::{Given, Lost, Recorder};
 pub use encode::{Observed, StackKey};
 pub use error::RecordError;
 pub use incidents::Numbered;
-pub use moments::Moment;
+pub use moments::{Moment, repeated};
 pub use open::is_recording;
 pub use playback::{Holding, Playback, Played, Scene};
 pub use read::{Read, Recording};

@@ -88,12 +88,10 @@ impl Recording {
                 let taken: Result<jiff::Timestamp, _> = m.taken_at.parse();
                 taken.is_ok_and(|taken| taken <= *time)
             }),
-            When::Mark(name) => {
-                let Some(at) = moments.iter().rposition(|m| m.marks.contains(name)) else {
-                    return no(no_mark(name, &moments));
-                };
-                Some(at)
-            }
+            When::Mark(name) => match marked(name, &moments) {
+                Ok(at) => Some(at),
+                Err(why) => return no(why),
+            },
         };
         match found {
             Some(at) => Ok(moments.swap_remove(at)),
@@ -104,6 +102,60 @@ impl Recording {
             )),
         }
     }
+}
+
+/// The moment with the latest mark of this name, or with the N-th of those that are recorded when it ends in
+/// `#N`. A mark that is itself called so goes first.
+fn marked(name: &str, moments: &[Moment]) -> Result<usize, String> {
+    if let Some(at) = moments
+        .iter()
+        .rposition(|m| m.marks.iter().any(|m| m == name))
+    {
+        return Ok(at);
+    }
+    let numbered = name
+        .rsplit_once('#')
+        .and_then(|(name, number)| Some((name, number.parse::<usize>().ok()?)));
+    let Some((repeated, number)) = numbered else {
+        return Err(no_mark(name, moments));
+    };
+    // One moment can have several marks of a name.
+    let of_name: Vec<usize> = moments
+        .iter()
+        .enumerate()
+        .flat_map(|(at, m)| m.marks.iter().filter(|m| *m == repeated).map(move |_| at))
+        .collect();
+    let found = number.checked_sub(1).and_then(|at| of_name.get(at));
+    match (found, of_name.len()) {
+        (Some(at), _) => Ok(*at),
+        (None, 0) => Err(no_mark(name, moments)),
+        (None, count) => {
+            let name = crate::symbolize::printable(repeated);
+            Err(format!(
+                "mark \"{name}\" was set {}: \"{name}#1\" is the first, \"{name}#{count}\" the last",
+                match count {
+                    1 => "once".to_owned(),
+                    many => format!("{many} times"),
+                }
+            ))
+        }
+    }
+}
+
+/// How to tell marks of one name apart, when one was set several times.
+#[must_use]
+pub fn repeated(when: &When, moments: &[Moment]) -> Option<String> {
+    let When::Mark(name) = when else { return None };
+    let marks = moments.iter().flat_map(|m| &m.marks);
+    let count = marks.filter(|m| *m == name).count();
+    let name = crate::symbolize::printable(name);
+    (count > 1).then(|| {
+        format!(
+            "mark \"{name}\" was set {count} times, and the latest is meant: \"{name}#1\" is the first, \
+             \"{name}#{}\" the one before the last",
+            count - 1
+        )
+    })
 }
 
 fn no_mark(name: &str, moments: &[Moment]) -> String {

@@ -9,6 +9,7 @@ use super::cycles::{Known, bytes_of};
 use super::encode::Row;
 use super::{Moment, RecordError, open};
 use crate::ledger::regions::RegionKind;
+use crate::report::cycles::Candidate;
 use crate::report::model::{DebugLink, Frame, NotShown, Process, Report, Stack, Stated, Word};
 use crate::report::sums::is_summed;
 use crate::trend::Verdict;
@@ -16,7 +17,7 @@ use crate::trend::Verdict;
 /// Frames of one stack that are read; unwinding ends long before.
 const MAX_FRAMES: i64 = 16_384;
 /// Rows of one moment that are read: memory must not follow what a file claims.
-const MAX_ROWS: i64 = 2_000_000;
+pub(super) const MAX_ROWS: i64 = 2_000_000;
 
 /// A recording, opened.
 #[derive(Debug)]
@@ -37,6 +38,27 @@ pub struct Read {
     pub stacks: Vec<i64>,
     /// Their address spaces, as the recorder numbered them.
     pub spaces: Vec<u64>,
+    /// The stacks that the functions of its cycles are found in.
+    pub(super) candidates: Vec<Candidate>,
+}
+
+impl Read {
+    /// The frames of all its stacks, for who can name them better; [`Self::rename`] comes after it.
+    pub fn stacks_mut(&mut self) -> Vec<&mut Vec<Frame>> {
+        let stacks = self.report.stacks.iter_mut();
+        let candidates = self.candidates.iter_mut();
+        stacks
+            .map(|stack| &mut stack.frames)
+            .chain(candidates.map(|candidate| &mut candidate.frames))
+            .collect()
+    }
+
+    /// Names what is told of the cycles again, as the stacks are named now.
+    pub fn rename(&mut self) {
+        if let Some(cycles) = &mut self.report.cycles {
+            cycles.rename(&self.candidates);
+        }
+    }
 }
 
 /// A stack at one moment.
@@ -175,9 +197,10 @@ impl Recording {
             .collect::<Result<_, RecordError>>()?;
         report.name_owners();
         let keys: Vec<_> = shown.iter().map(Held::key).collect();
-        self.tell_cycles(&mut report, (None, moment), &now, &keys)?;
+        let candidates = self.tell_cycles(&mut report, (None, moment), &now, &keys)?;
         Ok(Read {
             report,
+            candidates,
             fastest_growing,
             stacks: shown.iter().map(|held| held.id).collect(),
             spaces: shown

@@ -19,7 +19,7 @@ pub enum When {
     BeforeEnd(Duration),
     /// By the clock on the wall.
     At(Timestamp),
-    /// The latest mark of this name.
+    /// The latest mark of this name; `NAME#2`: the second of that name.
     Mark(String),
 }
 

@@ -92,9 +92,10 @@ impl Recording {
             });
         }
         report.name_owners();
-        self.tell_cycles(&mut report, (Some(from), to), &now, &keys)?;
+        let candidates = self.tell_cycles(&mut report, (Some(from), to), &now, &keys)?;
         Ok(Read {
             report,
+            candidates,
             fastest_growing,
             stacks,
             spaces,

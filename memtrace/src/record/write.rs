@@ -39,8 +39,22 @@ pub struct Writer {
     path: PathBuf,
     state: State,
     thinner: Thinner,
-    /// Held for as long as the connection: fields are dropped in order.
+    /// After the connection and before the lock: fields are dropped in order.
+    unused: Unused,
+    /// Held for as long as the connection.
     _lock: File,
+}
+
+/// A file that nothing was recorded to: it would only be in the way of the next attempt, and goes.
+#[derive(Debug)]
+struct Unused(Option<PathBuf>);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// What has been written.
@@ -118,6 +132,7 @@ impl Writer {
             path: path.to_owned(),
             state: State::default(),
             thinner: Thinner::new(retention),
+            unused: Unused(Some(path.to_owned())),
             _lock: lock,
         })
     }
@@ -152,7 +167,9 @@ impl Writer {
             .interval(&transaction, report, interval)
             .and_then(|()| self.thinner.thin(&transaction, self.state.intervals))
             .and_then(|()| transaction.commit())
-            .map_err(&write)
+            .map_err(&write)?;
+        self.unused.0 = None;
+        Ok(())
     }
 
     /// Something went wrong with a target: an OOM kill, a threshold crossed. It belongs to the

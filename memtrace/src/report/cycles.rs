@@ -132,13 +132,15 @@ impl Grows {
             line: self.line,
             ..Frame::default()
         };
-        let name = match &self.function {
-            Some(name) => name.as_str(),
-            None => "an unknown function",
+        let object = self.module.as_deref().map(culprit::file_name);
+        let name = match (&self.function, object) {
+            (Some(name), _) => name.clone(),
+            (None, Some(object)) => format!("an unknown function of {object}"),
+            (None, None) => "an unknown function".to_owned(),
         };
         match culprit::short_place(&frame) {
             Some(place) => format!("{name} ({place})"),
-            None => name.to_owned(),
+            None => name,
         }
     }
 }
@@ -179,6 +181,12 @@ impl Cycles {
             stacks_looked_at: look.candidates.len(),
             growing_functions: growing(candidates, look.over()),
         }
+    }
+
+    /// Tells the functions that grow again, of the same candidates with other names.
+    pub fn rename(&mut self, candidates: &[Candidate]) {
+        let over = self.list.iter().filter(|cycle| cycle.to.is_some()).count();
+        self.growing_functions = growing(candidates, over);
     }
 
     /// `at least ` when not every stack was looked at.
@@ -368,6 +376,44 @@ pub(crate) mod tests {
             .collect();
         // Usage was 64, 69 and 73% at the ends of the three.
         assert_eq!(reached, [(50, 3), (65, 2), (75, 0)]);
+    }
+
+    // With the same names it stays as it is; with better ones functions are told by those.
+    #[test]
+    fn renamed() {
+        let (marked, now) = marked();
+        let look = marked.look(&now, &[]).unwrap();
+        let unnamed = |at: &str| crate::report::model::Frame {
+            offset: Some(at.to_owned()),
+            ..fixtures::frame("", "/srv/server", None)
+        };
+        let mut candidates: Vec<_> = look
+            .candidates
+            .iter()
+            .map(|stack| Candidate {
+                frames: vec![crate::report::model::Frame {
+                    function: None,
+                    ..unnamed(&format!("{stack:#x}"))
+                }],
+                probe: "heap",
+                gained: look.growth[stack].clone(),
+            })
+            .collect();
+        let mut cycles = Cycles::new(&look, &candidates);
+        let before = cycles.clone();
+        cycles.rename(&candidates);
+        assert_eq!(cycles, before);
+        assert!(before.growing_functions[0].function.is_none());
+        for candidate in &mut candidates {
+            candidate.frames[0].function = Some("session_new".to_owned());
+        }
+        cycles.rename(&candidates);
+        let [one] = cycles.growing_functions.as_slice() else {
+            panic!("{:?}", cycles.growing_functions);
+        };
+        assert_eq!(one.function.as_deref(), Some("session_new"));
+        // All three stacks are of it now, and their sum still grows in each.
+        assert_eq!(one.stacks, look.candidates.len());
     }
 
     // Two cycles are too few to tell a leak from a warm-up.

@@ -4,6 +4,7 @@
 //! Self-contained: the report with the stacks is in it, and nothing else is needed to read it
 //! when the process, its container and its files are gone.
 
+mod before;
 mod file;
 mod text;
 
@@ -14,12 +15,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use before::{Before, Grew, MAX_POINTS, Point, lines as lines_before, spread};
 pub use file::{Directory, IncidentError};
-pub use text::lines;
+pub use text::{lines, said_by_the_kernel};
 
 use super::{
     culprit,
-    model::{Container, Report, Stack, Word, fixed},
+    model::{Container, Frame, Report, Stack, Word, fixed},
 };
 use crate::{target::cgroup::Pressure, trend::Verdict};
 
@@ -63,6 +65,9 @@ pub struct Incident {
     pub suspects: Vec<Suspect>,
     /// What could not be found out, for people.
     pub notes: Vec<String>,
+    /// What was before it, as far as a recording knows; left out in a list and by `--incidents DIR`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Before>,
     /// All of the report, as of that moment; left out in a list, and when a recording has it no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<Report>,
@@ -76,8 +81,23 @@ impl Incident {
         victim.or_else(|| self.processes.first().map(|process| process.pid))
     }
 
-    /// Names the suspects again, as the report's stacks are named now.
-    pub fn rename_suspects(&mut self) {
+    /// The frames of all its stacks, for who can name them better; [`Self::rename`] comes after it.
+    pub fn stacks_mut(&mut self) -> Vec<&mut Vec<Frame>> {
+        let report = self.report.iter_mut();
+        let stacks = report.flat_map(|report| &mut report.stacks);
+        let before = self.before.iter_mut();
+        let grew = before.flat_map(|before| &mut before.grew);
+        stacks
+            .map(|stack| &mut stack.frames)
+            .chain(grew.map(|grew| &mut grew.frames))
+            .collect()
+    }
+
+    /// Names what is told again, as the stacks are named now.
+    pub fn rename(&mut self) {
+        for grew in self.before.iter_mut().flat_map(|before| &mut before.grew) {
+            grew.rename();
+        }
         let Some(report) = &self.report else { return };
         for known in &mut self.suspects {
             let mut stacks = report.stacks.iter();
@@ -106,6 +126,7 @@ impl Incident {
             processes: self.processes.clone(),
             suspects: self.suspects.clone(),
             notes: self.notes.clone(),
+            before: None,
             report: None,
         }
     }

@@ -162,6 +162,7 @@ impl Session {
             processes: holders(&report, pids),
             suspects: suspects(&report, pids),
             notes: Vec::new(),
+            before: None,
             report: Some(report),
         }
     }

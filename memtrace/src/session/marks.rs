@@ -222,19 +222,25 @@ pub struct Sent {
     pub failed: Vec<(u32, String)>,
 }
 
-/// Sends a name to every session that listens in `directory`, and waits at most `patience` for all
-/// of their answers.
+/// Sends a name to every session that listens in `directory`, or `only` to that of one memtrace, and waits at
+/// most `patience` for all of their answers.
 ///
 /// # Errors
 /// When this process may not.
-pub fn send(directory: &Path, name: &str, patience: Duration) -> io::Result<Sent> {
+pub fn send(
+    directory: &Path,
+    name: &str,
+    only: Option<u32>,
+    patience: Duration,
+) -> io::Result<Sent> {
     let mut sent = Sent::default();
     match fs::symlink_metadata(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sent),
         _ => prepare(directory)?,
     }
     remove_stale(directory);
-    let sockets = files(directory, "sock");
+    let mut sockets = files(directory, "sock");
+    sockets.retain(|(pid, _)| only.is_none_or(|only| only == *pid));
     if sockets.is_empty() {
         return Ok(sent);
     }
@@ -346,7 +352,7 @@ mod tests {
         let directory = directory();
         let mut socket = MarkSocket::listen(directory.path()).unwrap();
         let at = directory.path().to_owned();
-        let sender = thread::spawn(move || send(&at, "cycle 5", LONG));
+        let sender = thread::spawn(move || send(&at, "cycle 5", None, LONG));
         let until = Instant::now() + LONG;
         let asked = loop {
             let asked = socket.take();
@@ -372,7 +378,7 @@ mod tests {
     fn nobody_listens() {
         let directory = directory();
         let missing = directory.path().join("missing");
-        assert_eq!(send(&missing, "x", SHORT).unwrap(), Sent::default());
+        assert_eq!(send(&missing, "x", None, SHORT).unwrap(), Sent::default());
         assert!(!missing.exists());
         let stale = [
             directory.path().join("1.sock"),
@@ -382,8 +388,25 @@ mod tests {
         for path in &stale {
             drop(UnixDatagram::bind(path).unwrap());
         }
-        assert_eq!(send(directory.path(), "x", SHORT).unwrap(), Sent::default());
+        assert_eq!(
+            send(directory.path(), "x", None, SHORT).unwrap(),
+            Sent::default()
+        );
         assert!(stale.iter().all(|path| !path.exists()));
+    }
+
+    // A session that was not meant is not told.
+    #[test]
+    fn only_one() {
+        let directory = directory();
+        let mut socket = MarkSocket::listen(directory.path()).unwrap();
+        let sent = send(directory.path(), "x", Some(1), SHORT).unwrap();
+        assert_eq!(sent, Sent::default());
+        assert!(socket.take().is_empty());
+        let own = Some(std::process::id());
+        let sent = send(directory.path(), "x", own, SHORT).unwrap();
+        assert_eq!(sent.failed.len(), 1, "told, and nobody answered");
+        assert_eq!(socket.take()[0].name, "x");
     }
 
     // A session that does not answer is named, and waited for no longer than told.
@@ -391,7 +414,7 @@ mod tests {
     fn silent_session() {
         let directory = directory();
         let _socket = MarkSocket::listen(directory.path()).unwrap();
-        let sent = send(directory.path(), "x", SHORT).unwrap();
+        let sent = send(directory.path(), "x", None, SHORT).unwrap();
         let silent = (std::process::id(), "it does not answer".to_owned());
         assert_eq!(sent.failed, [silent]);
         assert!(sent.marked.is_empty());
@@ -411,7 +434,7 @@ mod tests {
         for path in [&open, &link] {
             let denied = io::ErrorKind::PermissionDenied;
             assert_eq!(MarkSocket::listen(path).unwrap_err().kind(), denied);
-            assert_eq!(send(path, "x", SHORT).unwrap_err().kind(), denied);
+            assert_eq!(send(path, "x", None, SHORT).unwrap_err().kind(), denied);
         }
         assert!(MarkSocket::listen(&own).is_ok());
     }

@@ -72,6 +72,8 @@ function head() {
   const worst = growing.slice().sort((a, b) => b.growth - a.growth)[0];
   const soonest = data.processes.filter((p) => p.seconds_to_limit !== null).sort((a, b) => a.seconds_to_limit - b.seconds_to_limit)[0];
   const headline = $('headline');
+  const every = data.cycles ? data.cycles.growing : [];
+  const undecided = data.stacks.filter((s) => s.verdict === 'too-early' && s.growth > 0).length;
   if (worst) {
     const frame = data.frames[worst.frames[worst.culprit]];
     headline.className = 'bad';
@@ -81,8 +83,14 @@ function head() {
   } else if (data.processes.some((p) => p.verdict === 'growing')) {
     headline.className = 'bad';
     headline.textContent = 'A process grows, but no single stack does';
+  } else if (every.length) {
+    headline.className = 'bad';
+    headline.textContent = every[0].name + (every.length > 1 ? ' and others grow' : ' grows') + ' in each of ' + plural(data.cycles.list.filter((c) => c.to !== null).length, 'cycle', 'cycles');
   } else if (data.stacks.length && data.stacks.every((s) => s.verdict === 'too-early')) {
     headline.textContent = (Object.keys(meta.losses).length ? 'No verdict: too early, or losses forbid it, after ' : 'Too early to judge, after ') + plural(meta.intervals_completed, 'interval', 'intervals') + ' of ' + time(meta.interval_seconds);
+  } else if (undecided) {
+    headline.textContent = 'Undecided: ' + plural(undecided, 'stack', 'stacks') + ' gained, but ' +
+      (Object.keys(meta.losses).length ? 'what was lost could explain that' : 'not long or steadily enough for a verdict');
   } else {
     headline.textContent = 'Nothing grows';
   }

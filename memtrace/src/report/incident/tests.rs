@@ -56,8 +56,34 @@ pub(crate) fn kill() -> Incident {
         processes: Vec::new(),
         suspects: suspects(&report, &[1234]),
         notes: vec!["which limit was met is inferred".to_owned()],
+        before: None,
         report: Some(report),
     }
+}
+
+/// Twenty reports before it, every second one without usage.
+pub(crate) fn before() -> Before {
+    let point = |second: u32| Point {
+        taken_at: format!("2026-11-21T14:04:{second:02}Z"),
+        seconds_since_start: f64::from(second),
+        usage_bytes: second
+            .is_multiple_of(2)
+            .then(|| (u64::from(second) + 2) * (3 << 20)),
+        rss_bytes: Some((u64::from(second) + 1) * (3 << 20)),
+        outstanding_bytes: u64::from(second) * (3 << 20),
+    };
+    let mut before = Before {
+        reports: 20,
+        limit_bytes: Some(64 << 20),
+        timeline: (0..=20).map(point).collect(),
+        grew: Vec::new(),
+    };
+    let mut stretch = fixtures::leak();
+    for stack in &mut stretch.stacks {
+        stack.outstanding_bytes /= 2;
+    }
+    before.grown(&stretch, &[1234]);
+    before
 }
 
 /// A kill and a crossing, as they are printed.

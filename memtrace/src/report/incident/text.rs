@@ -18,6 +18,66 @@ pub fn lines(incident: &Incident) -> Vec<String> {
     lines
 }
 
+/// What the kernel said, in lines without an end: its figures of each victim, and of the cgroup.
+#[must_use]
+pub fn said_by_the_kernel(incident: &Incident) -> Vec<String> {
+    let victims = incident.victims.iter().map(figures);
+    let cgroup = incident.cgroup.iter().map(state);
+    let lines: Vec<String> = victims.chain(cgroup).flatten().collect();
+    match lines.is_empty() {
+        true => lines,
+        false => std::iter::once("What the kernel said".to_owned())
+            .chain(lines)
+            .collect(),
+    }
+}
+
+fn figures(victim: &Victim) -> Option<String> {
+    let known = &victim.figures;
+    let amounts = [
+        ("anonymous", known.anon_rss_bytes),
+        ("files", known.file_rss_bytes),
+        ("shared", known.shmem_rss_bytes),
+        ("page tables", known.page_table_bytes),
+        ("address space", known.total_vm_bytes),
+    ];
+    let mut said: Vec<String> = amounts
+        .into_iter()
+        .filter_map(|(name, bytes)| Some(format!("{name} {}", human::bytes(bytes?))))
+        .collect();
+    said.extend(known.uid.map(|uid| format!("uid {uid}")));
+    said.extend(
+        known
+            .oom_score_adj
+            .map(|adj| format!("oom_score_adj {adj}")),
+    );
+    let all = said.join(", ");
+    (!all.is_empty()).then(|| format!("  pid {} ({}): {all}", victim.pid, victim.comm))
+}
+
+fn state(cgroup: &Cgroup) -> Option<String> {
+    let amounts = [
+        ("used", cgroup.usage_bytes),
+        ("of that files not used lately", cgroup.inactive_file_bytes),
+        ("at most", cgroup.peak_bytes),
+    ];
+    let mut said: Vec<String> = amounts
+        .into_iter()
+        .filter_map(|(name, bytes)| Some(format!("{name} {}", human::bytes(bytes?))))
+        .collect();
+    let events = cgroup.events.iter().filter(|(_, count)| **count > 0);
+    said.extend(events.map(|(name, count)| format!("{name} {}", human::count(*count))));
+    if let Some(pressure) = &cgroup.pressure {
+        said.push(format!(
+            "waited for memory {} of the last 10 s, all of it {}",
+            human::percent(pressure.some_avg10 / 100.0),
+            human::percent(pressure.full_avg10 / 100.0)
+        ));
+    }
+    let all = said.join(", ");
+    (!all.is_empty()).then(|| format!("  cgroup {}: {all}", cgroup.path))
+}
+
 fn kill(incident: &Incident) -> Vec<String> {
     let mut lines = Vec::new();
     for victim in &incident.victims {

@@ -49,8 +49,7 @@ impl Fields {
                 anon_rss_bytes: bytes("anon_rss"),
                 file_rss_bytes: bytes("file_rss"),
                 shmem_rss_bytes: bytes("shmem_rss"),
-                // Written in bytes by the kernel and divided when printed.
-                page_table_bytes: number("pgtables").and_then(|n| u64::try_from(n).ok()),
+                page_table_bytes: bytes("pgtables"),
                 uid: number("uid").and_then(|n| u32::try_from(n).ok()),
                 oom_score_adj: number("oom_score_adj").and_then(|n| i32::try_from(n).ok()),
             },
@@ -154,6 +153,7 @@ mod tests {
         assert_eq!(victim.figures.anon_rss_bytes, Some(3000 * 1024));
         assert_eq!(victim.figures.total_vm_bytes, Some(5000 * 1024));
         assert_eq!(victim.figures.shmem_rss_bytes, Some(0));
+        assert_eq!(victim.figures.page_table_bytes, Some(52 * 1024));
         assert_eq!(victim.figures.uid, Some(1000));
         assert_eq!(victim.figures.oom_score_adj, Some(-500));
     }
