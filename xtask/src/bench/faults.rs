@@ -1,28 +1,39 @@
 //! `--probe fault` on programs that leak while they work: how much of their growth has a stack, the
 //! right one, and how much slower they get.
 //!
-//! A window is a fixed amount of work. In a round a program runs the same course of windows twice, each
-//! time as a new process: once alone, once with memtrace in the middle part. The middle parts are
-//! compared: a hash table that doubles or a collector that runs does so in both. The parts before them,
-//! alone in both, say how much quicker one process happened to be than the other. Between them is a part
-//! that is not compared: the first hits of a call path have its stack copied, and attaching has its price
-//! once, not for as long as the program runs.
+//! Two processes of one program differ by more than what is to be shown: addresses, heaps and hash seeds
+//! fall out differently. So a process is compared with itself. A window is a fixed amount of work, with
+//! one whole round of the program's garbage collector where it has one. A block is windows alone, memtrace
+//! comes, windows with it, it goes, windows alone again: what becomes dearer as the program grows falls
+//! out. The first windows after a change are not counted: attaching has its price once, not for as long as
+//! the program runs. Each block gives one ratio of CPU times, of medians, so that a window in which the
+//! machine was elsewhere does not count; the blocks' ratios give a middle and an interval for it. The
+//! program has a processor of its own, where there are two.
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::child::Talking;
-use super::pairs::median;
+use super::child::{Running, Talking};
+use super::interval::{Interval, median};
+use super::processors::Apart;
 use super::redis::{Redis, cpu_ns};
+use super::redis_load::Load;
 use super::table::{Budget, Table};
 use super::{Bench, tools};
-use crate::shell::{capture, say};
+use crate::shell::say;
 
-/// Windows in each part of a course.
-const WINDOWS: usize = 8;
+/// Blocks of one process; a round starts a new one.
+const BLOCKS: usize = 4;
+/// Windows alone before memtrace comes, and again after it has gone; twice as many with it.
+const WINDOWS: usize = 3;
+/// Windows that are not counted: after the start (caches, compilers, the allocator's first memory), and
+/// after memtrace has come or gone (stacks are copied, the first hits of each look at more of it).
+const WARMING: usize = 6;
+const SETTLING: usize = 2;
+/// In how many of redis-server's commands a new key is set.
+const SET_EVERY: u32 = 4;
 /// Answers a line `serve N` with N requests served: each parses a document and keeps some bytes.
 const PYTHON: &str = include_str!("leak.py");
 const NODE: &str = include_str!("leak.js");
@@ -41,25 +52,25 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "a C program, 64 bytes kept of each request",
-        requests: 30_000,
+        requests: 20_000,
         expected: &["keep_request"],
         start: c_program,
     },
     Case {
         name: "redis-server, one SET of a new key in four commands",
-        requests: 60_000,
+        requests: 30_000,
         expected: &["readQueryFromClient", "processInputBuffer"],
         start: redis,
     },
     Case {
         name: "Python, a bytearray kept of each request",
-        requests: 1_200,
+        requests: 1_600,
         expected: &["PyByteArray_Resize", "PyByteArray_FromStringAndSize"],
         start: python,
     },
     Case {
         name: "Node.js, a Buffer kept of each request",
-        requests: 2_500,
+        requests: 1_500,
         expected: &["JS:", "node::Buffer", "v8::ArrayBuffer"],
         start: node,
     },
@@ -68,7 +79,7 @@ const CASES: [Case; 4] = [
 /// A program under work.
 enum Subject {
     Talking(Talking),
-    Redis(Redis),
+    Redis(Redis, Load),
 }
 
 fn c_program(bench: &Bench) -> Result<Subject> {
@@ -76,7 +87,9 @@ fn c_program(bench: &Bench) -> Result<Subject> {
 }
 
 fn redis(bench: &Bench) -> Result<Subject> {
-    Ok(Subject::Redis(Redis::start(bench)?))
+    let redis = Redis::start(bench)?;
+    let load = Load::start(&redis)?;
+    Ok(Subject::Redis(redis, load))
 }
 
 fn python(_: &Bench) -> Result<Subject> {
@@ -90,64 +103,44 @@ fn node(bench: &Bench) -> Result<Subject> {
     command
         // Its perf map and log are written where it runs.
         .current_dir(&bench.folder)
-        .args(["--perf-basic-prof", "-e", NODE])
+        .args(["--perf-basic-prof", "--expose-gc", "-e", NODE])
         .stderr(Stdio::null());
     Ok(Subject::Talking(Talking::start(&mut command)?))
-}
-
-/// What a window took, in nanoseconds.
-#[derive(Clone, Copy)]
-struct Window {
-    cpu: f64,
-    wall: f64,
 }
 
 impl Subject {
     fn pid(&self) -> u32 {
         match self {
             Self::Talking(program) => program.pid(),
-            Self::Redis(redis) => redis.pid(),
+            Self::Redis(redis, _) => redis.pid(),
         }
     }
 
-    fn window(&mut self, requests: u32) -> Result<Window> {
-        let (cpu, begun) = (cpu_ns(self.pid())?, Instant::now());
+    /// Nanoseconds of CPU time that one window's work took.
+    fn window(&mut self, requests: u32) -> Result<f64> {
+        let before = cpu_ns(self.pid())?;
         match self {
             Self::Talking(program) => drop(program.ask(&format!("serve {requests}"))?),
-            Self::Redis(redis) => {
-                capture(&mut redis.reads(requests / 4 * 3))?;
-                capture(&mut redis.new_keys(requests / 4))?;
-            }
+            Self::Redis(_, load) => load.serve(requests, SET_EVERY)?,
         }
-        Ok(Window {
-            wall: begun.elapsed().as_nanos() as f64,
-            cpu: cpu_ns(self.pid())? - cpu,
-        })
+        Ok(cpu_ns(self.pid())? - before)
     }
 
-    /// The windows of one part, together.
-    fn part(&mut self, requests: u32) -> Result<Window> {
-        let mut sum = Window {
-            cpu: 0.0,
-            wall: 0.0,
-        };
-        for _ in 0..WINDOWS {
-            let window = self.window(requests)?;
-            sum.cpu += window.cpu;
-            sum.wall += window.wall;
-        }
-        Ok(sum)
+    fn windows(&mut self, requests: u32, count: usize) -> Result<Vec<f64>> {
+        (0..count).map(|_| self.window(requests)).collect()
     }
 }
 
-/// What one round found out about one program.
-struct Round {
-    /// With memtrace by without, CPU time and time by the clock.
-    cpu: f64,
-    wall: f64,
+/// What one block found out about one program.
+struct Block {
+    /// CPU time with memtrace by that without.
+    ratio: f64,
     /// Share of CPU time that the probes took, by their number and what one was measured to cost.
     counted: f64,
     faults_a_second: f64,
+    /// Bytes a second of CPU time.
+    growth: f64,
+    /// Bytes while it was traced, and those of them with a stack.
     grown: f64,
     explained: f64,
     /// The innermost expected function of the stack that holds most; nothing when it has none.
@@ -155,87 +148,71 @@ struct Round {
 }
 
 pub fn measure(bench: &Bench) -> Result<Table> {
-    let mut rounds: [Vec<Round>; CASES.len()] = [const { Vec::new() }; CASES.len()];
+    let apart = Apart::begin()?;
+    let mut blocks: [Vec<Block>; CASES.len()] = [const { Vec::new() }; CASES.len()];
     for number in 1..=bench.rounds {
-        for (case, rounds) in CASES.iter().zip(&mut rounds) {
+        for (case, blocks) in CASES.iter().zip(&mut blocks) {
             say(format!(
                 "round {number} of {}: faults of {}",
                 bench.rounds, case.name
             ));
-            let traced_first = number % 2 == 0;
-            rounds.push(round(bench, case, traced_first).with_context(|| case.name)?);
+            let round = round(bench, case, &apart).with_context(|| case.name)?;
+            blocks.extend(round);
         }
     }
-    Ok(table(&rounds))
+    Ok(table(&blocks))
 }
 
-/// A program's course, alone or with memtrace in its second part.
-struct Course {
-    before: Window,
-    middle: Window,
-    /// Nanoseconds of CPU time from the attach on.
-    cpu: f64,
-    grown: f64,
-    /// memtrace's last report.
-    report: Value,
-    pid: u32,
-}
-
-fn course(bench: &Bench, case: &Case, traced: bool) -> Result<Course> {
+/// One process and its blocks.
+fn round(bench: &Bench, case: &Case, apart: &Apart) -> Result<Vec<Block>> {
     let mut subject = (case.start)(bench)?;
+    apart.set(subject.pid())?;
+    subject.windows(case.requests, WARMING)?;
+    let mut blocks = Vec::new();
+    for _ in 0..BLOCKS {
+        let block = block(bench, case, &mut subject)?;
+        say(format!("CPU time × {:.4}", block.ratio));
+        blocks.push(block);
+    }
+    Ok(blocks)
+}
+
+fn block(bench: &Bench, case: &Case, subject: &mut Subject) -> Result<Block> {
     let pid = subject.pid();
-    // For caches, compilers and the allocator's first memory.
-    subject.part(case.requests)?;
-    let before = subject.part(case.requests)?;
+    let mut alone = subject.windows(case.requests, WINDOWS)?;
     let file = bench.folder.join("faults.json");
-    let output = file.to_string_lossy().into_owned();
-    let options = ["--probe", "fault", "--top", "all", "--format", "json"];
-    let options = [&options[..], &["--output", &output]].concat();
-    let memtrace = traced
-        .then(|| tools::memtrace(bench, pid, &options))
-        .transpose()?;
-    let anonymous_before = anonymous(pid)?;
-    let settling = subject.part(case.requests)?;
-    let middle = subject.part(case.requests)?;
-    let grown = anonymous(pid)? - anonymous_before;
+    let memtrace = attach(bench, pid, &file)?;
+    let resident = anonymous(pid)?;
+    let settling = subject.windows(case.requests, SETTLING)?;
+    let traced = subject.windows(case.requests, 2 * WINDOWS)?;
+    let grown = anonymous(pid)? - resident;
     // The last report is written at its end.
     drop(memtrace);
-    let report = if traced { read(&file)? } else { Value::Null };
-    Ok(Course {
-        before,
-        middle,
-        cpu: settling.cpu + middle.cpu,
+    subject.windows(case.requests, SETTLING)?;
+    alone.extend(subject.windows(case.requests, WINDOWS)?);
+
+    let cpu: f64 = settling.iter().chain(&traced).sum();
+    let report = read(&file)?;
+    let (explained, top) = explained(&report, pid, case);
+    let overhead = &report["overhead"];
+    let hits = overhead["probe_hits"]["fault"].as_f64().unwrap_or(0.0);
+    let cost = hits * overhead["nanoseconds_per_hit"].as_f64().unwrap_or(f64::NAN);
+    Ok(Block {
+        ratio: median(&traced) / median(&alone),
+        counted: cost / cpu * 100.0,
+        faults_a_second: hits / (cpu / 1e9),
+        growth: grown / (cpu / 1e9),
         grown,
-        report,
-        pid,
+        explained,
+        top,
     })
 }
 
-fn round(bench: &Bench, case: &Case, traced_first: bool) -> Result<Round> {
-    let first = course(bench, case, traced_first)?;
-    let second = course(bench, case, !traced_first)?;
-    let (traced, alone) = if traced_first {
-        (first, second)
-    } else {
-        (second, first)
-    };
-    let slower = |of: fn(&Window) -> f64| {
-        let luck = of(&traced.before) / of(&alone.before);
-        of(&traced.middle) / of(&alone.middle) / luck
-    };
-    let (explained, top) = explained(&traced.report, traced.pid, case);
-    let overhead = &traced.report["overhead"];
-    let hits = overhead["probe_hits"]["fault"].as_f64().unwrap_or(0.0);
-    let cost = hits * overhead["nanoseconds_per_hit"].as_f64().unwrap_or(f64::NAN);
-    Ok(Round {
-        cpu: slower(|window| window.cpu),
-        wall: slower(|window| window.wall),
-        counted: cost / traced.cpu * 100.0,
-        faults_a_second: hits / (traced.cpu / 1e9),
-        grown: traced.grown,
-        explained: explained / traced.grown * 100.0,
-        top,
-    })
+/// memtrace, from its first line on.
+fn attach(bench: &Bench, pid: u32, file: &Path) -> Result<Running> {
+    let output = file.to_string_lossy();
+    let options = ["--probe", "fault", "--top", "all", "--format", "json"];
+    tools::memtrace(bench, pid, &[&options[..], &["--output", &output]].concat())
 }
 
 /// Bytes of stacks that have a name, and the expected function of the one that holds most.
@@ -262,15 +239,17 @@ fn read(file: &Path) -> Result<Value> {
     serde_json::from_slice(&text).context("memtrace's report")
 }
 
-/// Resident anonymous bytes of a process.
+/// Resident anonymous bytes of a process, counted page by page: the figures in its `status` lag behind.
 fn anonymous(pid: u32) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Anonymous:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    Ok(kib.context("no RssAnon")? * 1024.0)
+    Ok(kib.context("no anonymous memory")? * 1024.0)
 }
 
-fn table(rounds: &[Vec<Round>]) -> Table {
+fn table(blocks: &[Vec<Block>]) -> Table {
     let mut table = Table::new(
         "Page faults of programs that leak (`--probe fault`)",
         &[
@@ -278,47 +257,45 @@ fn table(rounds: &[Vec<Round>]) -> Table {
             "grew by, MiB",
             "of that has a stack",
             "on top of it",
+            "MiB a second of CPU time",
             "faults a second",
             "CPU time, × without",
+            "with a certainty of 95%",
             "by hits × cost",
-            "wall time, × without",
         ],
     );
-    for (case, rounds) in CASES.iter().zip(rounds) {
-        let of = |value: fn(&Round) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
-        let mut tops = rounds.iter().filter_map(|round| round.top.clone());
-        let right = tops.clone().count();
-        let top = tops
-            .next_back()
-            .unwrap_or_else(|| "something else".to_owned());
-        table.row(vec![
-            case.name.to_owned(),
-            format!("{:.1}", of(|r| r.grown) / f64::from(1 << 20)),
-            format!("{:.1}%", of(|r| r.explained)),
-            format!("`{}`", top.replace('|', "/")),
-            format!("{:.0}", of(|r| r.faults_a_second)),
-            format!("{:.3}", of(|r| r.cpu)),
-            format!("+{:.2}%", of(|r| r.counted)),
-            format!("{:.3}", of(|r| r.wall)),
-        ]);
-        let missing = (100.0 - of(|r| r.explained)).max(0.0);
-        table.budget(Budget::of(
-            case.name,
-            "growth without a stack",
-            missing,
-            5.0,
-            "%",
-        ));
-        let wrong = (rounds.len() - right) as f64;
-        table.budget(Budget::of(
-            case.name,
-            "rounds with another stack on top",
-            wrong,
-            0.0,
-            "",
-        ));
-        let slower = (of(|r| r.cpu) - 1.0) * 100.0;
-        table.budget(Budget::of(case.name, "more CPU time", slower, 1.0, "%"));
+    for (case, blocks) in CASES.iter().zip(blocks) {
+        add(&mut table, case, blocks);
     }
     table
+}
+
+fn add(table: &mut Table, case: &Case, blocks: &[Block]) {
+    const MIB: f64 = (1 << 20) as f64;
+    let all = |value: fn(&Block) -> f64| -> Vec<f64> { blocks.iter().map(value).collect() };
+    let of = |value: fn(&Block) -> f64| median(&all(value));
+    let sum = |value: fn(&Block) -> f64| all(value).iter().sum::<f64>();
+    let mut tops = blocks.iter().filter_map(|block| block.top.as_ref());
+    let right = tops.clone().count();
+    let top = tops.next_back().map_or("something else", String::as_str);
+    let explained = sum(|block| block.explained) / sum(|block| block.grown) * 100.0;
+    let ratio = Interval::of(&all(|block| block.ratio));
+    table.row(vec![
+        case.name.to_owned(),
+        format!("{:.1}", sum(|block| block.grown) / MIB),
+        format!("{explained:.1}%"),
+        format!("`{}`", top.replace('|', "/")),
+        format!("{:.1}", of(|block| block.growth) / MIB),
+        format!("{:.0}", of(|block| block.faults_a_second)),
+        format!("{:.4}", ratio.median),
+        format!("{:.4}–{:.4}", ratio.low, ratio.high),
+        format!("+{:.2}%", of(|block| block.counted)),
+    ]);
+    let budget = |what, measured, limit, unit| Budget::of(case.name, what, measured, limit, unit);
+    let missing = (100.0 - explained).max(0.0);
+    table.budget(budget("growth without a stack", missing, 5.0, "%"));
+    let wrong = (blocks.len() - right) as f64;
+    table.budget(budget("blocks with another stack on top", wrong, 0.0, ""));
+    let slower = budget("more CPU time", ratio.slowdown().median, 1.0, "%");
+    table.budget(slower.between(ratio.slowdown()));
 }

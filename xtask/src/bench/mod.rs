@@ -3,13 +3,16 @@
 mod attach;
 mod child;
 mod faults;
+mod interval;
 mod machine;
 mod memory;
 mod page;
 mod pairs;
+mod processors;
 mod programs;
 mod recording;
 mod redis;
+mod redis_load;
 mod table;
 mod tools;
 

@@ -1,5 +1,5 @@
 //! redis-server under a load of SET commands.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ impl Redis {
                 "",
                 "--appendonly",
                 "no",
+                "--enable-debug-command",
+                "local",
                 "--unixsocket",
             ])
             .arg(&socket);
@@ -67,24 +69,13 @@ impl Redis {
         command
     }
 
-    /// SET commands, nearly each on a key of its own: the server grows.
-    pub fn new_keys(&self, requests: u32) -> Command {
-        self.one_client("set", requests)
+    /// What it answers to a command of redis-cli.
+    pub fn say(&self, words: &[&str]) -> Result<String> {
+        capture(self.client("redis-cli").args(words))
     }
 
-    /// GET commands.
-    pub fn reads(&self, requests: u32) -> Command {
-        self.one_client("get", requests)
-    }
-
-    /// One client with many commands under way: how many clients wait at once decides what a command
-    /// costs, and that is chance.
-    fn one_client(&self, test: &str, requests: u32) -> Command {
-        let mut command = self.client("redis-benchmark");
-        command
-            .args(["-t", test, "-r", "1000000000", "-d", "64", "--csv"])
-            .args(["-c", "1", "-P", "32", "-n", &requests.to_string()]);
-        command
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Requests a second by the clock, and the server's CPU time a request in microseconds.

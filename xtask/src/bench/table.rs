@@ -1,12 +1,25 @@
 //! Tables of results, for people and for the docs.
 use std::fmt::Write as _;
 
+use super::interval::Interval;
+
 /// A promise, and what was measured.
 pub struct Budget {
     what: String,
     measured: f64,
     limit: f64,
     unit: &'static str,
+    /// Between what the figure lies, where it is known to be uncertain.
+    range: Option<(f64, f64)>,
+}
+
+/// What came of a promise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    Kept,
+    Missed,
+    /// The noise of the machine is larger than what is to be told.
+    Open,
 }
 
 impl Budget {
@@ -16,6 +29,7 @@ impl Budget {
             measured,
             limit,
             unit,
+            range: None,
         }
     }
 
@@ -32,18 +46,37 @@ impl Budget {
             measured,
             limit,
             unit,
+            range: None,
+        }
+    }
+
+    /// What is known of the figure: it is judged only where all of that is on one side of the limit.
+    pub fn between(self, range: Interval) -> Self {
+        Self {
+            range: Some((range.low, range.high)),
+            ..self
         }
     }
 
     /// A figure that could not be measured is not within any budget.
-    fn is_kept(&self) -> bool {
-        self.measured <= self.limit
+    fn outcome(&self) -> Outcome {
+        let (low, high) = self.range.unwrap_or((self.measured, self.measured));
+        if high <= self.limit {
+            Outcome::Kept
+        } else if low <= self.limit {
+            Outcome::Open
+        } else {
+            Outcome::Missed
+        }
     }
 
     fn sentence(&self) -> String {
         let digits = if self.limit < 10.0 { 3 } else { 0 };
+        let range = self.range.map_or_else(String::new, |(low, high)| {
+            format!(" ({low:.digits$} to {high:.digits$})")
+        });
         format!(
-            "{}: {:.digits$} {}, at most {} {}",
+            "{}: {:.digits$} {}{range}, at most {} {}",
             self.what, self.measured, self.unit, self.limit, self.unit
         )
     }
@@ -79,7 +112,7 @@ impl Table {
     pub fn missed(&self) -> impl Iterator<Item = String> {
         self.budgets
             .iter()
-            .filter(|budget| !budget.is_kept())
+            .filter(|budget| budget.outcome() == Outcome::Missed)
             .map(Budget::sentence)
     }
 
@@ -109,7 +142,11 @@ impl Table {
             let _ = writeln!(text, "{}", line.trim_end());
         }
         for budget in &self.budgets {
-            let word = if budget.is_kept() { "kept  " } else { "MISSED" };
+            let word = match budget.outcome() {
+                Outcome::Kept => "kept  ",
+                Outcome::Missed => "MISSED",
+                Outcome::Open => "open  ",
+            };
             let _ = writeln!(text, "  {word}  {}", budget.sentence());
         }
         text
@@ -129,13 +166,40 @@ impl Table {
             text += &line(row);
         }
         for budget in &self.budgets {
-            let word = if budget.is_kept() {
-                "kept"
-            } else {
-                "**missed**"
+            let word = match budget.outcome() {
+                Outcome::Kept => "kept",
+                Outcome::Missed => "**missed**",
+                Outcome::Open => "not told by these figures",
             };
             let _ = write!(text, "\n- {word}: {}", budget.sentence());
         }
         text + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A budget is kept or missed only when all that is known of the figure says so, and a figure that is
+    /// none is missed.
+    #[test]
+    fn uncertain_figures_are_not_judged() {
+        let outcome = |low, high| {
+            let range = Interval {
+                median: 0.5,
+                low,
+                high,
+            };
+            Budget::of("redis", "more CPU time", 0.5, 1.0, "%")
+                .between(range)
+                .outcome()
+        };
+        assert_eq!(outcome(-0.2, 0.9), Outcome::Kept);
+        assert_eq!(outcome(-0.2, 1.1), Outcome::Open);
+        assert_eq!(outcome(1.1, 1.3), Outcome::Missed);
+        assert_eq!(outcome(f64::NAN, f64::NAN), Outcome::Missed);
+        let plain = |measured| Budget::at_most("x", measured, 1.0, "").outcome();
+        assert_eq!((plain(1.0), plain(1.1)), (Outcome::Kept, Outcome::Missed));
     }
 }
