@@ -74,17 +74,17 @@ SITE void allocators(void *early) {
 
 static void mappings(void) {
     char *m = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    call("mmap(8192, rw- private) = %p", (void *)m);
+    call("mmap(8192, rw-) = %p", (void *)m);
     mprotect(m, 2 * page, PROT_READ);
     call("mprotect(%p, 8192, r--) = 0", (void *)m);
     madvise(m, page, MADV_DONTNEED);
-    call("madvise(%p, 4096, MADV_DONTNEED) = 0", (void *)m);
+    call("madvise(%p, 4096, DONTNEED) = 0", (void *)m);
     char *n = mremap(m, 2 * page, 4 * page, MREMAP_MAYMOVE);
     call("mremap(%p, 8192, 16384) = %p", (void *)m, (void *)n);
     munmap(n, 4 * page);
     call("munmap(%p, 16384) = 0", (void *)n);
     mmap(NULL, none, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    call("mmap(0, r-- private) = EINVAL");
+    call("mmap(0, r--) = EINVAL");
     munmap((void *)(page + 1), page);
     call("munmap(%p, 4096) = EINVAL", (void *)(page + 1));
     mmap(NULL, page, PROT_READ, MAP_SHARED, 999, 0);
@@ -97,7 +97,7 @@ static void mappings(void) {
     KEEP(syscall(SYS_brk, end));
     call("brk(%p) = %p", end, end);
     KEEP(syscall(SYS_brk, huge));
-    call("brk(%p) = %p (refused)", (void *)huge, end);
+    call("brk(%p) = %p refused", (void *)huge, end);
 }
 
 static void wait_for(pid_t child) {

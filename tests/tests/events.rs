@@ -78,22 +78,22 @@ fn in_words(event: &Value) -> String {
         "free" => format!("{name}({address})"),
         "mmap" => {
             let flags = u64::from_str_radix(&text(event, "flags")[2..], 16).unwrap();
-            let sharing = if flags & 1 == 1 { "shared" } else { "private" };
+            let sharing = if flags & 1 == 1 { " shared" } else { "" };
             let fd = event["fd"].as_i64().map(|fd| format!(", fd {fd}"));
             let fd = fd.unwrap_or_default();
             let protection = text(event, "protection");
-            format!("mmap({bytes}, {protection} {sharing}{fd}) = {made}")
+            format!("mmap({bytes}, {protection}{sharing}{fd}) = {made}")
         }
         "mremap" => format!("mremap({old}, {}, {bytes}) = {made}", event["old_size"]),
         "munmap" => format!("munmap({address}, {bytes}) = {result}"),
         "madvise" if event["advice"] == 4 => {
-            format!("madvise({address}, {bytes}, MADV_DONTNEED) = {result}")
+            format!("madvise({address}, {bytes}, DONTNEED) = {result}")
         }
         "mprotect" => {
             let protection = text(event, "protection");
             format!("mprotect({address}, {bytes}, {protection}) = {result}")
         }
-        "brk" if result == "ENOMEM" => format!("brk({old}) = {address} (refused)"),
+        "brk" if result == "ENOMEM" => format!("brk({old}) = {address} refused"),
         "brk" => format!("brk({old}) = {address}"),
         other => other.to_owned(),
     }

@@ -77,7 +77,7 @@ impl Lines {
         self.styled(style::BAD, into, |text| {
             let _ = write!(
                 text,
-                " {events} lost here: the ring buffer was full (raise --ring-bytes)"
+                " {events} lost here: the ring buffer was full (--ring-bytes)"
             );
         });
         into.push('\n');
@@ -185,12 +185,13 @@ fn mapped(event: &Event, size: u64, address: &str, text: &mut String) -> std::fm
         Kind::Mmap => {
             let flags = event.flags.map_or(0, |Address(flags)| flags);
             let fixed = if flags & MAP_FIXED != 0 { " fixed" } else { "" };
+            // Nearly all are private.
             let shared = if flags & MAP_TYPE == MAP_SHARED || flags & MAP_TYPE == 3 {
-                "shared"
+                " shared"
             } else {
-                "private"
+                ""
             };
-            write!(text, "mmap({size}, {protection} {shared}{fixed}")?;
+            write!(text, "mmap({size}, {protection}{shared}{fixed}")?;
             match event.fd {
                 Some(fd) => write!(text, ", fd {fd})")?,
                 None => write!(text, ")")?,
@@ -204,7 +205,10 @@ fn mapped(event: &Event, size: u64, address: &str, text: &mut String) -> std::fm
         Kind::Madvise => {
             let advice = event.advice.unwrap_or(0);
             match advice_name(advice) {
-                Some(name) => write!(text, "madvise({address}, {size}, {name})")?,
+                Some(name) => {
+                    let name = name.trim_start_matches("MADV_");
+                    write!(text, "madvise({address}, {size}, {name})")?;
+                }
                 None => write!(text, "madvise({address}, {size}, {advice})")?,
             }
         }
@@ -212,7 +216,7 @@ fn mapped(event: &Event, size: u64, address: &str, text: &mut String) -> std::fm
         _ => write!(text, "{}({address}, {size})", event.kind.name())?,
     }
     match (event.result, event.kind) {
-        (Some(Outcome::Refused(_)), Kind::Brk) => write!(text, " = {address} (refused)")?,
+        (Some(Outcome::Refused(_)), Kind::Brk) => write!(text, " = {address} refused")?,
         (Some(outcome @ Outcome::Refused(number)), _) => match outcome.name() {
             "error" => write!(text, " = error {number}")?,
             name => write!(text, " = {name}")?,
