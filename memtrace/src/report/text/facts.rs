@@ -293,6 +293,8 @@ fn overhead(page: &mut Page, view: &View<'_>) {
         .fraction_of_target_cpu
         .is_some_and(|share| share > DEAR)
         && !cost.detached
+        // Only calls of allocators are sampled.
+        && cost.probe_hits.heap > hits / 2
     {
         let advice = if view.sampled() {
             "a larger --sample-bytes"
