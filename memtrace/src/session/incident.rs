@@ -22,7 +22,7 @@ use crate::{
 /// Stacks in an incident: enough for many processes, and named within a moment.
 const STACKS: usize = 100;
 /// An answer of a runtime is waited for so long: the file must be written soon.
-const NAMES: Duration = Duration::from_millis(200);
+pub(super) const NAMES: Duration = Duration::from_millis(200);
 /// Incidents that nobody has taken yet.
 const MAX_WAITING: usize = 64;
 

@@ -5,8 +5,8 @@ use std::{collections::HashMap, time::Duration};
 use memtrace_common::{Counter, ONE_OBJECT};
 
 use super::{
-    Session, SessionError, limits, losses, marks::MarkSocket, overhead::Hits, process::Image,
-    reconcile::Found,
+    Session, SessionError, incident::NAMES, limits, losses, marks::MarkSocket, overhead::Hits,
+    process::Image, reconcile::Found,
 };
 use crate::{
     cli::plan::{Probes, VERDICT_INTERVALS},
@@ -119,6 +119,9 @@ impl Session {
         self.update_processes();
         self.learn_names(Duration::ZERO);
         self.collect(last || self.options.older.is_some())?;
+        // What began or ended meanwhile is in this report: so is its container, by name. The runtime has
+        // had the time of the collection to answer, and after the last report nobody would ask it.
+        self.learn_names(if last { NAMES } else { Duration::ZERO });
         self.reports += 1;
         let counters = self.kernel.counters()?;
         let hits = Hits::of(&counters);
