@@ -1,9 +1,13 @@
 /* Code made at run time: a stub calls the allocating function, and /tmp/perf-PID.map names it.
  * usage: jit plain|prefixed   addresses without and with 0x
+ *        jit contained        writes it into a /tmp of its own, as in a container
  *        jit none             writes no map (the test puts something else in its place) */
+#define _GNU_SOURCE
 #include "truth.h"
 
+#include <sched.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 
 TRUTH_SITE(leak_below_jit);
 SITE void leak_below_jit(void) {
@@ -32,6 +36,10 @@ int main(int argc, char **argv) {
     if (mprotect(code, 4096, PROT_READ | PROT_EXEC) != 0)
         return 98;
     stub = (void (*)(void))(uintptr_t)(code + 256);
+    if (strcmp(mode, "contained") == 0 &&
+        (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+         mount("tmpfs", "/tmp", "tmpfs", 0, NULL) != 0))
+        return 98;
     static char path[64], line[128];
     snprintf(path, sizeof path, "/tmp/perf-%d.map", (int)getpid());
     if (strcmp(mode, "none") != 0) {

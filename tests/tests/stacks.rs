@@ -290,11 +290,12 @@ fn a_burst_of_contexts() {
     }
 }
 
-/// A JIT's frame is named by its perf map, and the stack goes on through it to main.
+/// A JIT's frame is named by its perf map, also by one in a mount namespace of the program's own, and the
+/// stack goes on through it to main.
 #[test]
 fn jit_frames_by_perf_map() {
     require_kernel!();
-    for spelling in ["plain", "prefixed"] {
+    for spelling in ["plain", "prefixed", "contained"] {
         let (report, truth, pid) = trace(&Program::c("jit").build(), &[spelling], &[]);
         assert_exact(&report, &truth, pid);
         for stack in site_stacks(&report, &truth, "leak_below_jit") {
