@@ -81,6 +81,12 @@ impl Reconciled {
         self.go.insert(space);
     }
 
+    /// Whether a mapping that begins there is Go's heap: Go takes the stacks of its threads and
+    /// goroutines from it, so that a stack pointer into it does not make it a thread's stack.
+    fn is_go_heap(&self, space: SpaceId, start: u64) -> bool {
+        start < LOWEST_ARENA && self.go.contains(&space)
+    }
+
     /// The runtime of an address space.
     pub fn runtime(&self, space: SpaceId) -> Option<Runtime> {
         if self.go.contains(&space) {
@@ -190,10 +196,11 @@ impl Session {
     fn part(&self, space: SpaceId, resident: &Resident, stacks: &[u64]) -> Part {
         let mapping = &resident.mapping;
         let bytes = |wanted: &[RegionKind]| self.resident_of(space, resident, wanted);
-        let is_stack = stacks
+        let holds_stack = stacks
             .iter()
             .any(|sp| (mapping.start..mapping.end).contains(sp))
             || bytes(&[RegionKind::ThreadStack]) > resident.rss / 2;
+        let is_stack = holds_stack && !self.reconciled.is_go_heap(space, mapping.start);
         let name = mapping.path_text();
         let mapped = if name == "[stack]" {
             Mapped::Stack

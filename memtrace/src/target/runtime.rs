@@ -94,10 +94,11 @@ impl Runtime {
                 "`jcmd {pid} GC.class_histogram` or `jcmd {pid} GC.heap_dump FILE` tell of its objects, \
                  `jcmd {pid} Compiler.perfmap` names its frames"
             ),
-            Self::Go => format!(
-                "the heap profile of net/http/pprof tells of its objects; pid {pid} gets no return \
-                 probes"
-            ),
+            Self::Go => {
+                "`go tool pprof http://HOST:PORT/debug/pprof/heap` (net/http/pprof) tells of its \
+                         objects, `--probe fault` who first touched their memory"
+                    .to_owned()
+            }
             Self::Node => {
                 "started with --heapsnapshot-signal=SIGUSR2 it writes its objects down, with \
                            --perf-basic-prof it names its frames"
@@ -119,7 +120,10 @@ impl Runtime {
                 "`dotnet-gcdump collect -p {pid}` tells of its objects, DOTNET_PerfMapEnabled=1 names its \
                  frames"
             ),
-            Self::Ruby => "ObjectSpace.dump_all tells of its objects".to_owned(),
+            Self::Ruby => format!(
+                "ObjectSpace.dump_all (require \"objspace\"), called in it or by `rbtrace -p {pid} -e`, \
+                 tells of its objects"
+            ),
         }
     }
 }

@@ -17,6 +17,7 @@ pub const TESTS: &[&str] = &[
     "python3",
     "gunicorn",
     "golang-go",
+    "ruby",
     "nodejs",
     "openjdk-17-jdk-headless",
     "chromium",

@@ -1,0 +1,26 @@
+// A Go program whose heap grows by 32 MiB. It imports next to nothing: what it imports is compiled anew.
+package main
+
+import "os"
+
+var kept [][]byte
+
+//go:noinline
+func keepSlices() {
+	for i := 0; i < 512; i++ {
+		slice := make([]byte, 64<<10)
+		for at := range slice {
+			slice[at] = byte(i)
+		}
+		kept = append(kept, slice)
+	}
+}
+
+func main() {
+	line := make([]byte, 16)
+	os.Stdout.WriteString("ready 0\n")
+	os.Stdin.Read(line)
+	keepSlices()
+	os.Stdout.WriteString("{\"pid\":0,\"sites\":[]}\n")
+	os.Stdin.Read(line)
+}
