@@ -87,6 +87,39 @@ fn text_formats_have_the_same_sums() {
     assert_eq!(bytes.sum::<u64>(), sums[3], "{text}");
 }
 
+/// The `pprof` of google-perftools reads its own heap profile: all four sums are the JSON report's, to the object
+/// and, where it prints megabytes with one digit, to that.
+#[test]
+fn google_perftools_reads_it() {
+    require_kernel!();
+    let folder = tempfile::tempdir().unwrap();
+    let (sums, file) = json_and("gperftools", folder.path());
+    let pprof = |options: &[&str]| {
+        let mut command = Command::new("google-pprof");
+        command.args(options).arg(&file).env("HOME", folder.path());
+        let output = command.output();
+        let output = output.unwrap_or_else(|error| panic!("google-perftools is needed: {error}"));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (option, sum) in [("--alloc_objects", sums[0]), ("--inuse_objects", sums[2])] {
+        let text = pprof(&["--text", option]);
+        assert!(text.contains(&format!("Total: {sum} objects")), "{text}");
+    }
+    for (option, sum) in [("--alloc_space", sums[1]), ("--inuse_space", sums[3])] {
+        let text = pprof(&["--text", option]);
+        let total = format!("Total: {:.1} MB", sum as f64 / f64::from(1 << 20));
+        assert!(text.contains(&total), "{total}: {text}");
+        // In bytes, a stack a line.
+        let lines = pprof(&["--collapsed", option]);
+        let bytes = lines.lines().filter_map(|line| line.rsplit_once(' '));
+        let bytes: u64 = bytes.map(|(_, bytes)| bytes.parse::<u64>().unwrap()).sum();
+        assert_eq!(bytes, sum, "{lines}");
+        assert!(lines.contains(";leak_malloc;"), "{lines}");
+    }
+}
+
 /// The real `go tool pprof` reads the profile: four types with the JSON report's sums, names and lines.
 #[test]
 fn go_tool_pprof_reads_it() {

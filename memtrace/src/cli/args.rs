@@ -159,7 +159,7 @@ pub struct TraceArgs {
 
     /// Show this many stacks or groups, or `all` [default: 10]
     ///
-    /// folded, svg, pprof, speedscope and html hold all stacks unless told otherwise.
+    /// folded, svg, pprof, speedscope, gperftools and html hold all stacks unless told otherwise.
     #[arg(short = 'T', long, value_name = "N", help_heading = "Selection")]
     pub top: Option<Top>,
     /// Count only allocations at least this old, such as 30s
@@ -410,6 +410,8 @@ pub enum FormatArg {
     Pprof,
     /// For speedscope.app
     Speedscope,
+    /// Heap profile with symbols, for google-perftools' `pprof`
+    Gperftools,
 }
 
 /// `--format` of doctor.

@@ -119,7 +119,8 @@ pub(super) fn default_top(format: FormatArg) -> Top {
         | FormatArg::Svg
         | FormatArg::Html
         | FormatArg::Pprof
-        | FormatArg::Speedscope => Top::All,
+        | FormatArg::Speedscope
+        | FormatArg::Gperftools => Top::All,
     }
 }
 
@@ -247,6 +248,7 @@ impl OutputArgs {
             FormatArg::Html => Format::Profile(ProfileForm::Html),
             FormatArg::Pprof => Format::Profile(ProfileForm::Pprof),
             FormatArg::Speedscope => Format::Profile(ProfileForm::Speedscope),
+            FormatArg::Gperftools => Format::Profile(ProfileForm::Gperftools),
         };
         let destination = match (self.output, format) {
             (None, _) => Destination::Stdout,

@@ -270,7 +270,7 @@ fn which_reports() {
 #[test]
 fn default_top() {
     let top = |text: &str| trace(&format!("-p 1 --format {text}")).selection.top;
-    for format in ["folded", "svg", "html", "pprof", "speedscope"] {
+    for format in ["folded", "svg", "html", "pprof", "speedscope", "gperftools"] {
         assert_eq!(top(format), Top::All, "{format}");
         assert_eq!(top(&format!("{format} -T 3")).limit(), Some(3));
     }

@@ -16,6 +16,7 @@ pub mod explain;
 pub mod flamegraph;
 pub mod folded;
 pub mod gate;
+pub mod gperftools;
 pub mod group;
 pub mod html;
 pub mod human;

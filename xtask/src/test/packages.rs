@@ -18,6 +18,7 @@ pub const TESTS: &[&str] = &[
     "gunicorn",
     "golang-go",
     "ruby",
+    "google-perftools",
     "nodejs",
     "openjdk-17-jdk-headless",
     "chromium",

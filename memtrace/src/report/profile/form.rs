@@ -3,7 +3,7 @@
 use std::io;
 
 use super::Profile;
-use crate::report::{csv, flamegraph, folded, html, pprof, speedscope};
+use crate::report::{csv, flamegraph, folded, gperftools, html, pprof, speedscope};
 
 /// A format made from the neutral profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub enum ProfileForm {
     Pprof,
     /// For <https://www.speedscope.app>.
     Speedscope,
+    /// For google-perftools' `pprof`.
+    Gperftools,
     /// Figures over time.
     Csv,
     /// A page.
@@ -31,6 +33,7 @@ impl ProfileForm {
             Self::Svg => "svg",
             Self::Pprof => "pprof",
             Self::Speedscope => "speedscope",
+            Self::Gperftools => "gperftools",
             Self::Csv => "csv",
             Self::Html => "html",
         }
@@ -59,6 +62,7 @@ impl ProfileForm {
             Self::Svg => flamegraph::render(profile),
             Self::Pprof => pprof::render(profile),
             Self::Speedscope => speedscope::render(profile),
+            Self::Gperftools => Ok(gperftools::render(profile).into_bytes()),
             Self::Csv => Ok(csv::render(profile, begins).into_bytes()),
             Self::Html => html::render(profile),
         }

@@ -3,7 +3,7 @@
 //! A [`Profile`] knows no session: a live one, a recording and a test make it from a
 //! [`Report`] and, where there is one, a [`Series`]. The forms ([`folded`](super::folded),
 //! [`flamegraph`](super::flamegraph), [`pprof`](super::pprof), [`speedscope`](super::speedscope),
-//! [`csv`](super::csv), [`html`](super::html)) are pure functions of it, and their sums are those
+//! [`gperftools`](super::gperftools), [`csv`](super::csv), [`html`](super::html)) are pure functions of it, and their sums are those
 //! of the JSON report.
 
 mod events;
