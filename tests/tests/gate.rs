@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use memtrace_tests::{Ended, Program, Target, Tracer, memtrace, require_kernel};
+use memtrace_tests::{Ended, Program, Running, Target, Tracer, deadline, memtrace, require_kernel};
 use serde_json::{Value, json};
 
 /// A program of `live.c` at work.
@@ -29,12 +29,14 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A leak fails with its function and place on standard error, in the JUnit file and in the summary.
+/// A leak fails with its function and place on standard error, in the JUnit file and in the summary; so does
+/// its recording, afterwards and with the same files.
 #[test]
 fn a_leak_fails_with_a_reason() {
     require_kernel!();
     let folder = tempfile::tempdir().unwrap();
     let (junit, summary) = (folder.path().join("j.xml"), folder.path().join("s.md"));
+    let recording = folder.path().join("r.memtrace");
     let target = live("leak");
     let ended = watch(
         &target,
@@ -46,11 +48,14 @@ fn a_leak_fails_with_a_reason() {
             text(&junit),
             "--summary",
             text(&summary),
+            "--record",
+            text(&recording),
         ],
     );
     ended.assert_code(3);
     let told = "memtrace: failed (--fail-on growing): leak (live.c:";
     assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    afterwards(&recording, &ended.stderr, (&junit, &summary));
     let junit = fs::read_to_string(junit).unwrap();
     assert!(junit.contains("<failure type=\"growing\"") && junit.contains("name=\"leak (live.c:"));
     let summary = fs::read_to_string(summary).unwrap();
@@ -59,6 +64,32 @@ fn a_leak_fails_with_a_reason() {
         "{summary}"
     );
     target.assert_unharmed();
+}
+
+/// The gate on a recording: it fails as the session did, may be told what is known, and is not worse than itself.
+#[track_caller]
+fn afterwards(recording: &Path, told: &str, (junit, summary): (&Path, &Path)) {
+    let report = |options: &[&str]| {
+        let mut command = memtrace(&["report", text(recording), "--quiet"]);
+        Running::spawn(command.args(options)).wait(deadline(60))
+    };
+    let (again, also) = (
+        junit.with_extension("again"),
+        summary.with_extension("again"),
+    );
+    let files = ["--junit", text(&again), "--summary", text(&also)];
+    let ended = report(&[&["--fail-on", "growing"], &files[..]].concat());
+    ended.assert_code(3);
+    assert_eq!(ended.stderr, told, "as live");
+    for (live, read) in [(junit, again), (summary, also)] {
+        assert_eq!(fs::read(live).unwrap(), fs::read(read).unwrap());
+    }
+    let known = recording.with_extension("toml");
+    let entry = "[[suppression]]\nfunction = \"leak\"\nreason = \"it is a test\"\n";
+    fs::write(&known, entry).unwrap();
+    report(&["--fail-on", "growing", "--suppressions", text(&known)]).assert_code(0);
+    report(&["--baseline", text(recording)]).assert_code(0);
+    report(&["--baseline", text(recording), "--from", "start"]).assert_code(2);
 }
 
 /// A suppressed leak passes, and is counted; a suppression of nothing is named.

@@ -180,7 +180,7 @@ impl AllocatorArgs {
 }
 
 impl GateArgs {
-    fn plan(self) -> Checked<GatePlan> {
+    pub(super) fn plan(self) -> Checked<GatePlan> {
         let files = [
             ("baseline", &self.baseline),
             ("suppressions", &self.suppressions),

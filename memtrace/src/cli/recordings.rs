@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::args::{ColorArg, GroupByArg, OutputArgs};
-use super::plan::{ColorWhen, OutputPlan, Plan};
+use super::args::{ColorArg, GateArgs, GroupByArg, OutputArgs};
+use super::plan::{ColorWhen, GatePlan, OutputPlan, Plan};
 use super::units;
 use super::usage::UsageError;
-use super::values::{FailOn, Top};
+use super::values::Top;
 use crate::record::{Retention, When};
 use crate::report::model::GroupBy;
 
@@ -100,9 +100,9 @@ pub struct ReportArgs {
     /// Where reports go.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// Exit with 3 when something grows (at least so many bytes a second)
-    #[arg(long, value_name = "growing[:SIZE]", help_heading = "Output")]
-    pub fail_on: Option<FailOn>,
+    /// What fails a CI job.
+    #[command(flatten)]
+    pub gate: GateArgs,
 }
 
 /// Where better names are than were there when it was recorded.
@@ -133,7 +133,7 @@ pub struct ReportPlan {
     /// Where to.
     pub output: OutputPlan,
     /// What ends in exit code 3.
-    pub fail_on: Option<FailOn>,
+    pub gate: GatePlan,
 }
 
 /// What part of a recording is asked for.
@@ -148,7 +148,10 @@ pub enum Span {
 impl ReportArgs {
     pub(super) fn plan(self) -> Result<Plan, UsageError> {
         let group_by = self.group_by.into();
-        let fail_on = self.fail_on;
+        let gate = self.gate.plan()?;
+        if gate.baseline.is_some() && (self.from.is_some() || self.to.is_some()) {
+            return Err(UsageError::BaselineOfStretch);
+        }
         let top = self
             .top
             .unwrap_or_else(|| super::check::default_top(self.output.format));
@@ -165,7 +168,7 @@ impl ReportArgs {
             top,
             group_by,
             output,
-            fail_on,
+            gate,
         })))
     }
 }

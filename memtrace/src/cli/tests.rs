@@ -314,6 +314,7 @@ fn complaints() {
         "-p 1 --suppressions s.toml",
         "-p 1 --junit j.xml --summary s.md",
         "-p 1 --intervall 5s",
+        "report r.memtrace --baseline b.memtrace --from 1m",
         "doctor --format ndjson",
         "completions tcsh",
         "man trace",

@@ -75,6 +75,12 @@ pub enum UsageError {
     /// `--junit` where nothing can fail.
     #[error("--junit without --fail-on growing or --baseline FILE: there is nothing to test for")]
     NothingToTest,
+    /// `--baseline` of what was gained.
+    #[error(
+        "--baseline compares what is held at one moment: leave --from and --to out, or use \
+         `memtrace diff`"
+    )]
+    BaselineOfStretch,
     /// Bytes that a terminal cannot show.
     #[error(
         "--format {0} is binary and standard output is a terminal: write it to a file with \

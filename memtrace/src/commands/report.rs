@@ -1,28 +1,28 @@
 //! `memtrace report`.
 
-use super::symbols::Symbols;
+use super::{gate, symbols::Symbols};
 use crate::{
     cli::{
         exit::Exit,
-        plan::OutputPlan,
+        plan::{OutputPlan, Verbosity},
         recordings::{ReportPlan, Span},
         terminal,
-        values::FailOn,
     },
     record::{self, Moment, Read, Recording, When},
     report::{
-        gate, group,
+        group,
         model::{GroupBy, Report},
         output::Delivery,
         profile::{Events, Moment as Held, Series, UsageHistory},
         reporter::Reporter,
     },
-    trend::Verdict,
 };
 
 /// Reads a recording and reports.
 pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
     plan.output.destination.check()?;
+    let judge = gate::load(&plan.gate)?;
+    let judges = judge.is_set() || plan.gate.summary.is_some();
     let mut symbols = Symbols::open(plan.debug_dir.as_deref())?;
     let recording = Recording::open(&plan.file)?;
     let mut reporter = Reporter::new(
@@ -31,21 +31,26 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
     );
     let grouped = plan.group_by != GroupBy::Stack;
     let top = plan.top.limit();
-    let (mut fail_on_met, mut unjudged) = (false, None);
-    for span in spans(&recording, plan)? {
-        let stacks = if grouped { None } else { top };
+    let mut outcome = None;
+    let spans = spans(&recording, plan)?;
+    let last = spans.len().saturating_sub(1);
+    for (at, span) in spans.into_iter().enumerate() {
+        // As live: the last report counts, with all of its stacks.
+        let is_judged = judges && at == last;
+        let whole = grouped || is_judged;
+        let stacks = if whole { None } else { top };
         let mut read = match &span {
             (None, to) => recording.report(to, stacks)?,
             (Some(from), to) => recording.window(from, to, stacks)?,
         };
         symbols.rename(read.stacks_mut());
         read.rename();
-        if let Some(fail_on) = plan.fail_on {
-            fail_on_met = is_met(fail_on, &read);
-            unjudged = gate::unjudged(&read.report);
+        if is_judged {
+            outcome = Some((judge.judge(&read.report), read.report.clone()));
         }
-        if grouped {
+        if whole {
             group::apply(&mut read.report, plan.group_by, top);
+            read.stacks.truncate(read.report.stacks.len());
         }
         let series = if reporter.wants_series() {
             series(&recording, &read, (span.0.as_ref(), &span.1))?
@@ -56,10 +61,12 @@ pub(super) fn report(plan: &ReportPlan) -> anyhow::Result<Exit> {
             break;
         }
     }
-    if let Some(why) = unjudged.filter(|_| !fail_on_met) {
-        eprintln!("memtrace: {why}");
-    }
-    Ok(if fail_on_met {
+    let Some((outcome, report)) = outcome else {
+        return Ok(Exit::Done);
+    };
+    let quiet = plan.output.verbosity == Verbosity::Quiet;
+    gate::deliver(&plan.gate, &outcome, &report, quiet)?;
+    Ok(if outcome.failed() {
         Exit::FailOnMet
     } else {
         Exit::Done
@@ -113,15 +120,6 @@ fn is_appended(output: &OutputPlan) -> bool {
         Format::Ndjson => true,
         Format::Profile(form) => form.is_appended(),
     }
-}
-
-fn is_met(fail_on: FailOn, read: &Read) -> bool {
-    let FailOn::Growing { bytes_per_second } = fail_on;
-    let least = bytes_per_second as f64;
-    read.fastest_growing.is_some_and(|rate| rate >= least)
-        || read.report.processes.iter().any(|process| {
-            process.verdict == Verdict::Growing && process.growth_bytes_per_second >= least
-        })
 }
 
 /// The past of a report, for formats that show it. That of a window begins with it: its stacks are

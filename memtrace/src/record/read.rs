@@ -32,8 +32,6 @@ pub struct Recording {
 pub struct Read {
     /// As live reporting gave it, with the first stacks only.
     pub report: Report,
-    /// Bytes per second of the fastest stack that is judged growing, shown or not.
-    pub fastest_growing: Option<f64>,
     /// The stacks of the report, as [`Recording::histories`] wants them.
     pub stacks: Vec<i64>,
     /// Their address spaces, as the recorder numbered them.
@@ -167,11 +165,6 @@ impl Recording {
         let (judged, rest): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|held| held.row.verdict().is_some());
-        let fastest_growing = judged
-            .iter()
-            .filter(|held| held.row.verdict() == Some(Verdict::Growing) && !held.is_apart())
-            .map(|held| held.row.growth)
-            .reduce(f64::max);
         let shown = top.unwrap_or(usize::MAX).min(judged.len());
         let (shown, below) = judged.split_at(shown);
         let probes = report.probes.as_slice();
@@ -201,7 +194,6 @@ impl Recording {
         Ok(Read {
             report,
             candidates,
-            fastest_growing,
             stacks: shown.iter().map(|held| held.id).collect(),
             spaces: shown
                 .iter()

@@ -58,13 +58,6 @@ impl Recording {
                 gained.held.id,
             )
         });
-        let fastest_growing = gained
-            .iter()
-            .filter(|gained| {
-                gained.judgement.verdict == Verdict::Growing && !gained.held.is_apart()
-            })
-            .map(|gained| gained.judgement.growth_bytes_per_second)
-            .reduce(f64::max);
         let rest = gained.split_off(top.unwrap_or(usize::MAX).min(gained.len()));
         let known = &report;
         let summed = || {
@@ -96,7 +89,6 @@ impl Recording {
         Ok(Read {
             report,
             candidates,
-            fastest_growing,
             stacks,
             spaces,
         })
