@@ -85,8 +85,8 @@ counters! {
     FaultHits = 42 "fault_hits" Work,
     /// A page fault found no room in the ring buffer: its page stands under no stack.
     FaultEventLost = 43 "fault_events_lost" LostAttribution,
-    /// Hits whose wide window was hashed.
-    WideHits = 44 "wide_hits" Work,
+    /// Windows of [`crate::FINGERPRINT_BYTES`] that were hashed beyond the first of a hit.
+    MoreWindows = 45 "more_windows" Work,
     /// A call found no room in the ring buffer: `events` does not show it.
     CallEventLost = 50 "call_events_lost" Note,
 }

@@ -269,3 +269,7 @@ pub const EXEC_OLD_PID_OFFSET: usize = 16;
 pub const OOM_PID_OFFSET: usize = 8;
 /// Offset of `prot` in the `syscalls:sys_enter_mmap` record.
 pub const MMAP_PROT_OFFSET: usize = 32;
+/// Of `address` in `exceptions:page_fault_user` and `…_kernel`.
+pub const FAULT_ADDRESS_OFFSET: usize = 8;
+/// Of `error_code` in them.
+pub const FAULT_ERROR_OFFSET: usize = 24;

@@ -3,7 +3,10 @@
 //! The narrow fingerprint hashes the words in the top 512 bytes of the user stack that point into
 //! code. A new one has its stack copied, once. Paths that look alike in the narrow window are told
 //! apart by a wide one: its hash is compared at the first hits of a context and now and then
-//! after, and from the first difference on the fingerprint is widened.
+//! after, and from the first difference on the fingerprint is widened, in two steps: most paths
+//! differ within the middle window, whose hash costs a quarter, and is checked in the same way.
+
+use core::ops::Range;
 
 use aya_ebpf::{
     EbpfContext,
@@ -13,8 +16,8 @@ use aya_ebpf::{
 };
 use memtrace_common::{
     Context, ContextHeader, ContextKey, Counter, EventKind, FINGERPRINT_BYTES, Function,
-    HEAP_FINGERPRINT, MAX_CALLS, NO_SLOT, PROBE_BITS, STACK_COPY_BYTES, TEXT_SLOTS, TextTable,
-    WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK, WIDE_SLOTS,
+    HEAP_FINGERPRINT, MAX_CALLS, MIDDLE_BYTES, NO_SLOT, PROBE_BITS, STACK_COPY_BYTES, TEXT_SLOTS,
+    TextTable, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK, WIDE_MIDDLE, WIDE_SLOTS,
     events::MAX_EVENT_BYTES,
     heap::FOLLOW_FORK,
     thread::{Call, Thread, WINDOW_WORDS},
@@ -37,6 +40,10 @@ pub const FREE_PATH: u32 = 1;
 const NOWHERE: u32 = u32::MAX;
 
 const PAGE: u64 = 4096;
+/// Narrow windows in the middle one.
+const MIDDLE_WINDOWS: usize = MIDDLE_BYTES / FINGERPRINT_BYTES;
+/// And in the wide one.
+const WIDE_WINDOWS: usize = WIDE_BYTES / FINGERPRINT_BYTES;
 const TEXT_SLOT_BITS: u32 = TEXT_SLOTS.trailing_zeros();
 /// Hits of a new context that are all checked.
 const PROBATION: u64 = 16;
@@ -70,21 +77,27 @@ pub fn fingerprint(ctx: &ProbeContext, thread: &mut Thread, call: &mut Call, fun
 /// known, neither due for a check nor ambiguous, and its stack was sent.
 #[inline(always)]
 fn hit(space: u64, narrow: u64) -> bool {
-    let wide = WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK);
-    if wide == WIDE_ALWAYS {
-        return false;
-    }
-    let key = ContextKey {
-        space,
-        fingerprint: narrow,
-    };
+    let width = width_of(narrow);
+    width != WIDE_MIDDLE && width != WIDE_ALWAYS && is_settled(space, narrow, width == WIDE_CHECK)
+}
+
+/// Which of the `WIDE_*` holds for a narrow fingerprint.
+#[inline(always)]
+fn width_of(narrow: u64) -> u32 {
+    WIDE.get(wide_slot(narrow)).copied().unwrap_or(WIDE_CHECK)
+}
+
+/// Counts a hit; true when the context is known, its stack was sent, and no check is due.
+#[inline(always)]
+fn is_settled(space: u64, fingerprint: u64, checked: bool) -> bool {
+    let key = ContextKey { space, fingerprint };
     let Some(context) = CONTEXTS.get_ptr_mut(key) else {
         return false;
     };
     // SAFETY: a map value; the count is a hint, a lost update does no harm.
     let context = unsafe { &mut *context };
     context.hits += 1;
-    let due = context.hits >= context.next_check && wide == WIDE_CHECK;
+    let due = checked && context.hits >= context.next_check;
     !due && context.copy_wanted == 0
 }
 
@@ -246,22 +259,57 @@ fn may_be_code(word: u64, sp: u64) -> u64 {
     nonzero(word >> 16) & nonzero(from_stack) & (1 - nonzero(word >> 56))
 }
 
-/// Hash of the wide window, as far as the stack goes. Without a table of the mappings there is
-/// nothing to compare: the narrow fingerprint already holds every word.
+/// Hashes of the middle and the wide window, as far as the stack goes. Without a table of the mappings
+/// there is nothing to compare: the narrow fingerprint already holds every word.
+#[derive(Clone, Copy)]
+struct Wider {
+    middle: u64,
+    wide: u64,
+}
+
 #[inline(always)]
-fn hash_wide(thread: &mut Thread, sp: u64) -> u64 {
+fn hash_wider(thread: &mut Thread, sp: u64) -> Wider {
+    let Some(text) = trusted_text(thread) else {
+        return Wider { middle: 0, wide: 0 };
+    };
+    let mut hash = Hash { sum: 0, words: 0 };
+    let goes_on = hash_windows(thread, text, sp, 0..MIDDLE_WINDOWS, &mut hash);
+    let middle = mix(hash.sum, hash.words);
+    if goes_on {
+        hash_windows(thread, text, sp, MIDDLE_WINDOWS..WIDE_WINDOWS, &mut hash);
+    }
+    let wide = mix(hash.sum, hash.words);
+    Wider { middle, wide }
+}
+
+/// The first of [`Wider`] alone.
+#[inline(always)]
+fn hash_middle(thread: &mut Thread, sp: u64) -> u64 {
     let Some(text) = trusted_text(thread) else {
         return 0;
     };
-    count(Counter::WideHits, 1);
     let mut hash = Hash { sum: 0, words: 0 };
-    for chunk in 0..WIDE_BYTES / FINGERPRINT_BYTES {
-        if !read_window(thread, sp + (chunk * FINGERPRINT_BYTES) as u64) {
-            break;
-        }
-        hash_window(thread, text, &mut hash);
-    }
+    hash_windows(thread, text, sp, 0..MIDDLE_WINDOWS, &mut hash);
     mix(hash.sum, hash.words)
+}
+
+/// Hashes some of the windows from `sp` on; false when the stack ended in them.
+#[inline(always)]
+fn hash_windows(
+    thread: &mut Thread,
+    text: &TextTable,
+    sp: u64,
+    windows: Range<usize>,
+    hash: &mut Hash,
+) -> bool {
+    count(Counter::MoreWindows, windows.len() as u64);
+    for window in windows {
+        if !read_window(thread, sp + (window * FINGERPRINT_BYTES) as u64) {
+            return false;
+        }
+        hash_window(thread, text, hash);
+    }
+    true
 }
 
 /// The tail of an entry whose context is new, due for a check, or ambiguous.
@@ -303,42 +351,55 @@ pub fn of_place(thread: &mut Thread, place: &Place, from: u64, what: u32, probe:
     settle(thread, place, from, narrow, what)
 }
 
-/// The fingerprint to count under, after a look at the wide window; 0 when the table is full.
+/// The fingerprint to count under, after a look at the wider windows; 0 when the table is full.
 #[inline(always)]
 fn settle(thread: &mut Thread, place: &Place, from: u64, narrow: u64, function: u32) -> u64 {
-    let wide_hash = hash_wide(thread, from);
-    let slot = wide_slot(narrow);
-    let wide = WIDE.get(slot).copied().unwrap_or(WIDE_CHECK);
-    let key = ContextKey {
+    let mut width = width_of(narrow);
+    let probe = narrow & PROBE_BITS;
+    if width == WIDE_MIDDLE {
+        let middle = finish(mix(narrow, hash_middle(thread, from)), probe);
+        if is_settled(thread.space, middle, true) {
+            return middle;
+        }
+    }
+    let hashes = hash_wider(thread, from);
+    let key = |width| ContextKey {
         space: thread.space,
-        fingerprint: narrow,
+        fingerprint: match width {
+            WIDE_MIDDLE => finish(mix(narrow, hashes.middle), probe),
+            WIDE_ALWAYS => finish(mix(narrow, hashes.wide), probe),
+            _ => narrow,
+        },
     };
-    let widened = ContextKey {
-        space: thread.space,
-        fingerprint: finish(mix(narrow, wide_hash), narrow & PROBE_BITS),
-    };
-    let mut chosen = if wide == WIDE_ALWAYS { widened } else { key };
     let image = thread.image;
-    let Some(mut context) = find_or_create(chosen, image, wide_hash) else {
+    let mut chosen = key(width);
+    let Some(mut context) = find_or_create(chosen, image, hashes.wide) else {
         // Counted as unattributed, and freed from there: this context may find room later.
         return 0;
     };
-    if wide == WIDE_CHECK {
-        schedule_check(context);
-        if context.wide_hash != wide_hash {
-            let _ = WIDE.set(slot, WIDE_ALWAYS, 0);
-            count(Counter::AmbiguousContexts, 1);
-            chosen = widened;
-            let Some(other) = find_or_create(chosen, image, wide_hash) else {
-                return narrow;
-            };
-            context = other;
+    // From the narrow window to the middle one, and from there to the wide one.
+    for _ in 0..2 {
+        if width != WIDE_CHECK && width != WIDE_MIDDLE {
+            break;
         }
+        schedule_check(context);
+        if context.wide_hash == hashes.wide {
+            break;
+        }
+        width += 1;
+        let _ = WIDE.set(wide_slot(narrow), width, 0);
+        count(Counter::AmbiguousContexts, 1);
+        let wider = key(width);
+        let Some(other) = find_or_create(wider, image, hashes.wide) else {
+            return chosen.fingerprint;
+        };
+        chosen = wider;
+        context = other;
     }
     if context.copy_wanted != 0 {
         if send_copy(thread, place, chosen.fingerprint, narrow, function) {
             context.copy_wanted = 0;
-            remember(image, chosen.fingerprint, wide_hash);
+            remember(image, chosen.fingerprint, hashes.wide);
         } else {
             count(Counter::StackCopyLost, 1);
         }

@@ -3,10 +3,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, pt_regs},
-    helpers::{
-        bpf_get_current_pid_tgid,
-        generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
-    },
+    helpers::bpf_get_current_pid_tgid,
 };
 use memtrace_common::{
     Counter, EventKind, FAULT_FINGERPRINT, FaultEvent,
@@ -18,7 +15,7 @@ use crate::{
     context,
     event::header,
     maps::{EVENTS, count},
-    registers::{Place, system_call_number},
+    registers::{Place, of_task, system_call_number},
     thread,
 };
 
@@ -65,8 +62,7 @@ pub fn kernel(address: u64, error: u64) {
     if thread.reading != 0 {
         return;
     }
-    // SAFETY: helpers that give the current task and its registers.
-    let regs = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) } as *const pt_regs;
+    let regs = of_task();
     let number = system_call_number(regs);
     // Outside of one it is a probe that reads, and whose read fails.
     if number < 0 || PROBE_CALLS.contains(&number) {

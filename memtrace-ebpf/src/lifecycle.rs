@@ -5,7 +5,7 @@
 use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
-    programs::{FEntryContext, TracePointContext},
+    programs::{FEntryContext, ProbeContext, TracePointContext},
 };
 use memtrace_common::{
     Counter, EventKind, LifecycleEvent, MappingEvent, NO_SLOT, Target,
@@ -30,7 +30,7 @@ const PROT_EXEC: u64 = 4;
 
 /// A field of the tracepoint's record at a constant offset.
 #[inline(always)]
-fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
+pub fn field<T: Copy>(ctx: &TracePointContext, offset: usize) -> T {
     // SAFETY: the verifier checks the offset against the record's size; user space checked that
     // the field is there.
     unsafe { core::ptr::read_volatile(ctx.as_ptr().cast::<u8>().add(offset).cast()) }
@@ -326,6 +326,14 @@ fn thread_ended(id: u64, tgid: u32, space: u64) {
 #[inline(always)]
 pub fn mmap_file(ctx: &FEntryContext) {
     mapping(ctx.arg(1));
+}
+
+/// The same where that is a kprobe.
+#[inline(always)]
+pub fn file_is_mapped(ctx: &ProbeContext) {
+    if let Some(prot) = ctx.arg(1) {
+        mapping(prot);
+    }
 }
 
 /// `syscalls:sys_enter_mmap`: the same, asked for.

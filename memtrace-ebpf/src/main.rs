@@ -22,13 +22,16 @@ mod sampling;
 mod thread;
 
 use aya_ebpf::{
-    macros::{fentry, fexit, raw_tracepoint, tracepoint, uprobe, uretprobe},
+    macros::{fentry, fexit, kprobe, kretprobe, raw_tracepoint, tracepoint, uprobe, uretprobe},
     programs::{
         FEntryContext, FExitContext, ProbeContext, RawTracePointContext, RetProbeContext,
         TracePointContext,
     },
 };
-use memtrace_common::{Function, RegionCall, Selection, Settings};
+use memtrace_common::{
+    Function, RegionCall, Selection, Settings,
+    events::{FAULT_ADDRESS_OFFSET, FAULT_ERROR_OFFSET},
+};
 
 /// Set by the loader before the programs are verified.
 #[unsafe(no_mangle)]
@@ -176,6 +179,13 @@ fn mmap_file(ctx: FEntryContext) -> u32 {
     0
 }
 
+/// The same by a kprobe, for kernels that can be preempted (see below).
+#[kprobe]
+fn file_is_mapped(ctx: ProbeContext) -> u32 {
+    lifecycle::file_is_mapped(&ctx);
+    0
+}
+
 /// Where `mmap_file` cannot be had: a tracepoint of one system call makes every system call of
 /// the machine, and so every return probe of newer kernels, some 60 ns slower.
 #[tracepoint]
@@ -235,6 +245,34 @@ fn sys_exit(ctx: RawTracePointContext) -> u32 {
     0
 }
 
+macro_rules! region_probes {
+    ($($enter:ident $leave:ident $call:ident,)+) => {$(
+        #[kprobe]
+        fn $enter(_ctx: ProbeContext) -> u32 {
+            region::begin(RegionCall::$call);
+            0
+        }
+
+        #[kretprobe]
+        fn $leave(ctx: RetProbeContext) -> u32 {
+            region::end(RegionCall::$call, registers::of_task(), ctx.ret());
+            0
+        }
+    )+};
+}
+
+// The same by kprobes, for kernels that can be preempted: they skip a program at a function, or a raw
+// tracepoint, while another thread's run of it waits on the same CPU. A kprobe's is not interrupted.
+// Load on Linux 5.15 and later.
+region_probes! {
+    entered_mmap returned_mmap Mmap,
+    entered_munmap returned_munmap Munmap,
+    entered_mremap returned_mremap Mremap,
+    entered_brk returned_brk Brk,
+    entered_madvise returned_madvise Madvise,
+    entered_mprotect returned_mprotect Mprotect,
+}
+
 /// `page_fault_user(unsigned long address, struct pt_regs *, unsigned long error_code)`, x86 only.
 #[raw_tracepoint(tracepoint = "page_fault_user")]
 fn page_fault_user(ctx: RawTracePointContext) -> u32 {
@@ -247,6 +285,23 @@ fn page_fault_user(ctx: RawTracePointContext) -> u32 {
 #[raw_tracepoint(tracepoint = "page_fault_kernel")]
 fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
     fault::kernel(ctx.arg(0), ctx.arg(2));
+    0
+}
+
+/// `exceptions:page_fault_user`, for kernels that can be preempted: perf is not interrupted either.
+#[tracepoint]
+fn fault_in_program(ctx: TracePointContext) -> u32 {
+    let field = |offset| lifecycle::field(&ctx, offset);
+    let (address, error) = (field(FAULT_ADDRESS_OFFSET), field(FAULT_ERROR_OFFSET));
+    fault::user(address, registers::of_task(), error);
+    0
+}
+
+/// `exceptions:page_fault_kernel`, likewise.
+#[tracepoint]
+fn fault_in_kernel(ctx: TracePointContext) -> u32 {
+    let field = |offset| lifecycle::field(&ctx, offset);
+    fault::kernel(field(FAULT_ADDRESS_OFFSET), field(FAULT_ERROR_OFFSET));
     0
 }
 

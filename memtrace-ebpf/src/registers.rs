@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::generated::bpf_probe_read_kernel,
+    helpers::generated::{bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs},
     programs::{FExitContext, ProbeContext},
 };
 
@@ -135,6 +135,13 @@ impl Place {
 #[inline(always)]
 pub fn of_system_call(ctx: &FExitContext) -> *const pt_regs {
     word(ctx.as_ptr().cast(), 0) as *const pt_regs
+}
+
+/// The registers with which the current thread entered the kernel. Loads on Linux 5.15 and later.
+#[inline(always)]
+pub fn of_task() -> *const pt_regs {
+    // SAFETY: helpers that give the current task and its registers.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const pt_regs }
 }
 
 /// A word of registers that the kernel keeps; 0 when it cannot be read.

@@ -52,6 +52,18 @@ impl Tracer {
         Self::attach_as(pid, &all)
     }
 
+    /// Attaches as on a kernel that can be preempted, whatever this one is.
+    #[track_caller]
+    pub fn attach_preemptible(pid: u32, probes: &str) -> Self {
+        let pid = pid.to_string();
+        let args = [
+            "--pid", &pid, "--probe", probes, "--format", "json", "--top", "1000000",
+        ];
+        let mut tracer = Self::start(memtrace(&args).env("MEMTRACE_PREEMPTIBLE", "1"));
+        tracer.wait_attached();
+        tracer
+    }
+
     /// Attaches with a report on every interval, one JSON object a line.
     #[track_caller]
     pub fn attach_stream(pid: u32, options: &[&str]) -> Self {

@@ -24,8 +24,13 @@ fn anonymous(pid: u32) -> u64 {
 /// What grew while a mode of `maps` did its work, and the report of it.
 #[track_caller]
 fn traced(mode: &str, probes: &str) -> (Report, Truth, Target, u64) {
+    traced_by(mode, |pid| Tracer::attach_with(pid, &["--probe", probes]))
+}
+
+#[track_caller]
+fn traced_by(mode: &str, attach: impl Fn(u32) -> Tracer) -> (Report, Truth, Target, u64) {
     let mut target = Target::spawn(&Program::c("maps").build(), &[mode]);
-    let mut tracer = Tracer::attach_with(target.pid(), &["--probe", probes]);
+    let mut tracer = attach(target.pid());
     let before = anonymous(target.pid());
     target.go();
     let truth = target.truth();
@@ -43,7 +48,20 @@ fn bytes(report: &Report, pid: u32, function: &str) -> u64 {
 #[test]
 fn a_leak_by_pages() {
     require_kernel!();
-    let (report, truth, target, growth) = traced("leak", "fault");
+    assert_leak(traced("leak", "fault"));
+}
+
+/// The same where programs at raw tracepoints would be skipped.
+#[test]
+fn a_leak_by_pages_where_the_kernel_can_be_preempted() {
+    require_kernel!();
+    assert_leak(traced_by("leak", |pid| {
+        Tracer::attach_preemptible(pid, "fault")
+    }));
+}
+
+#[track_caller]
+fn assert_leak((report, truth, target, growth): (Report, Truth, Target, u64)) {
     let expected = truth.site("leak_mapping").outstanding_bytes.cast_unsigned();
     let found = bytes(&report, target.pid(), "leak_mapping");
     assert_eq!(found, expected);

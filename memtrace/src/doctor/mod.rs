@@ -42,7 +42,7 @@ pub struct Questions {
 pub fn examine(questions: &Questions) -> Doctor {
     let tree = Tree::default();
     let uname = rustix::system::uname();
-    let features = Features::of_release(&uname.release().to_string_lossy());
+    let features = Features::detect();
     let mut checks = from_files(&tree, &features, &uname.machine().to_string_lossy());
     let mut trials = trials::Trials::default();
     if privileges::check(&tree).status == Status::Fail {

@@ -1,5 +1,7 @@
 //! What must be tried on the running kernel: loading, the cost of hits, seccomp.
 
+use memtrace_common::{FINGERPRINT_BYTES, MIDDLE_BYTES, WIDE_BYTES};
+
 use crate::{
     probe::{
         Attachments, Calibration, Confinement, Features, KernelOptions, KernelSide, ProbeError,
@@ -194,8 +196,12 @@ impl Trials {
             ),
             ("free, single-stepped", costs.stepped_free_ns),
             (
-                "more, where 8 KiB of stack tell call paths apart",
-                stacks.wide_ns,
+                "more, where 2 KiB of stack tell call paths apart",
+                stacks.window_ns * (MIDDLE_BYTES / FINGERPRINT_BYTES) as f64,
+            ),
+            (
+                "more, where it takes 8 KiB",
+                stacks.window_ns * (WIDE_BYTES / FINGERPRINT_BYTES) as f64,
             ),
             ("more, on a new call path (stack copied)", stacks.copy_ns),
         ]

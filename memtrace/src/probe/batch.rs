@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
-use super::plain::Shared;
+use super::{plain::Shared, uninterrupted::Uninterrupted};
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
@@ -29,6 +29,7 @@ struct BatchAttr {
 const _: () = assert!(size_of::<BatchAttr>() == 56);
 
 fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> io::Result<()> {
+    let _uninterrupted = Uninterrupted::begin();
     // SAFETY: `attr` is a valid union member of the size given; the buffers it points to are
     // described by `count`, which the callers keep in step with their lengths.
     let result = unsafe {
@@ -40,6 +41,7 @@ fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> io::Result<()> {
         )
     };
     if result < 0 {
+        // Before the thread is scheduled as usual again: that sets the error too.
         Err(io::Error::last_os_error())
     } else {
         Ok(())

@@ -6,7 +6,9 @@
 
 use std::{arch::global_asm, hint::black_box, path::Path, time::Instant};
 
-use memtrace_common::{Function, THREADS_UNKNOWN, Target, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK};
+use memtrace_common::{
+    FINGERPRINT_BYTES, Function, THREADS_UNKNOWN, Target, WIDE_ALWAYS, WIDE_BYTES, WIDE_CHECK,
+};
 
 use super::{
     AttachPoint, Attachments, KernelSide, ProbeError, Purpose,
@@ -76,8 +78,8 @@ pub struct HitCosts {
 /// What some hits cost more than others, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StackCosts {
-    /// The wide window is hashed.
-    pub wide_ns: f64,
+    /// One more window of [`FINGERPRINT_BYTES`] is hashed.
+    pub window_ns: f64,
     /// A new call path: its context is made, its stack copied.
     pub copy_ns: f64,
 }
@@ -102,6 +104,8 @@ const ROUNDS: u32 = 500;
 const WARM_UP: u32 = 64;
 /// Stacks copied: the smallest ring buffer has room for them.
 const COPIES: u32 = 5;
+/// Windows that are hashed in the wide one.
+const WINDOWS: f64 = (WIDE_BYTES / FINGERPRINT_BYTES) as f64;
 
 /// Measures. Takes some 10 ms; leaves nothing behind but its probes, which go with the returned
 /// attachments (taking probes off is slow, so it is done at the end, with the others).
@@ -228,7 +232,7 @@ fn measure_stacks(kernel: &mut KernelSide) -> Result<StackCosts, ProbeError> {
     let wide = on_deep_stack(ROUNDS);
     set_wide(WIDE_CHECK)?;
     Ok(StackCosts {
-        wide_ns: (wide - usual).max(0.0),
+        window_ns: (wide - usual).max(0.0) / WINDOWS,
         copy_ns: (median(copies) - usual).max(0.0),
     })
 }

@@ -1,5 +1,7 @@
 //! What the running kernel can do, as far as the choice of maps and programs depends on it.
 
+use super::preemption;
+
 /// Set to anything, probes are put on one by one as on older kernels.
 const SINGLE_PROBES: &str = "MEMTRACE_SINGLE_PROBES";
 
@@ -16,6 +18,8 @@ pub struct Features {
     /// Trace events can have probes at many places (5.4), and removing one leaves the trace buffers
     /// of others alone (6.2).
     pub joined_probes: bool,
+    /// The kernel can be preempted within itself.
+    pub preemptible: bool,
 }
 
 impl Features {
@@ -24,11 +28,12 @@ impl Features {
     pub fn detect() -> Self {
         let uname = rustix::system::uname();
         let mut features = Self::of_release(&uname.release().to_string_lossy());
+        features.preemptible = preemption::is_possible();
         features.joined_probes &= std::env::var_os(SINGLE_PROBES).is_none();
         features
     }
 
-    /// What a kernel of this release can do.
+    /// What a kernel of this release can do, if it cannot be preempted.
     #[must_use]
     pub fn of_release(release: &str) -> Self {
         let version = parse_release(release);
@@ -37,11 +42,13 @@ impl Features {
             version,
             maps_on_demand: version >= (6, 1),
             joined_probes: version >= (6, 2),
+            preemptible: false,
         }
     }
 }
 
-fn parse_release(release: &str) -> (u32, u32) {
+/// The first two numbers of a release.
+pub(super) fn parse_release(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     (next(), next())

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, os::fd::AsFd as _, path::Path, sync::LazyLock};
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray, RingBuf},
-    programs::{FEntry, TracePoint},
+    programs::{FEntry, TracePoint, trace_point::TracePointLinkId},
 };
 use memtrace_common::{
     COUNTERS, Context, ContextKey, Counter, LiveKey, LiveValue, MAX_SAMPLING_EPOCHS, Sampling,
@@ -24,6 +24,7 @@ use super::{
     programs,
     trace_events::TraceEvents,
     tracefs,
+    unpreempted::KernelProbe,
 };
 use crate::id::{Fingerprint, SpaceId, Tgid};
 
@@ -93,13 +94,16 @@ impl Counters {
 /// The loaded kernel side. Dropping it takes every probe off and frees every map.
 pub struct KernelSide {
     pub(super) ebpf: Ebpf,
-    events: Option<TraceEvents>,
+    pub(super) events: Option<TraceEvents>,
     pub(super) targets: HashMap<MapData, u32, Plain<Target>>,
     threads: Map,
     pub(super) live: Map,
     pub(super) contexts: Map,
     text: Array<MapData, Plain<TextTable>>,
     generation: Array<MapData, u32>,
+    /// See [`Features::preemptible`].
+    pub(super) preemptible: bool,
+    pub(super) kernel_probes: Vec<KernelProbe>,
     wide: Array<MapData, u32>,
     sampling: Array<MapData, Plain<Sampling>>,
     counters: PerCpuArray<MapData, u64>,
@@ -198,6 +202,8 @@ impl KernelSide {
             sampling,
             counters,
             calls_lost,
+            preemptible: features.preemptible,
+            kernel_probes: Vec::new(),
             slots,
             known,
             rates: *EXACT,
@@ -212,10 +218,11 @@ impl KernelSide {
         self.attach_tracepoint("task", "task_newtask")?;
         self.attach_tracepoint("sched", "sched_process_exec")?;
         self.attach_tracepoint("sched", "sched_process_exit")?;
-        if self
-            .attach_function("mmap_file", "security_mmap_file")
-            .is_none()
-        {
+        let on = (self.preemptible && self.attach_mappings_unpreempted().is_ok())
+            || self
+                .attach_function("mmap_file", "security_mmap_file")
+                .is_some();
+        if !on {
             self.attach_tracepoint("syscalls", "sys_enter_mmap")?;
         }
         Ok(())
@@ -227,22 +234,30 @@ impl KernelSide {
         self.attach_tracepoint("oom", "mark_victim")
     }
 
+    /// Attaches the program of a tracepoint's own name to it.
     pub(super) fn attach_tracepoint(
         &mut self,
         category: &str,
         name: &'static str,
     ) -> Result<(), ProbeError> {
-        let program: &mut TracePoint = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(ProbeError::Missing(name))?
-            .try_into()
-            .map_err(ProbeError::program(name))?;
-        program.load().map_err(ProbeError::program(name))?;
-        program
-            .attach(category, name)
-            .map(drop)
-            .map_err(ProbeError::program(name))
+        self.attach_to_tracepoint(name, category, name).map(drop)
+    }
+
+    /// Attaches a program to a tracepoint.
+    pub(super) fn attach_to_tracepoint(
+        &mut self,
+        name: &'static str,
+        category: &str,
+        tracepoint: &str,
+    ) -> Result<TracePointLinkId, ProbeError> {
+        let error = ProbeError::program(name);
+        let program = self.ebpf.program_mut(name);
+        let program = program.ok_or(ProbeError::Missing(name))?;
+        let program: &mut TracePoint = program.try_into().map_err(&error)?;
+        if program.fd().is_err() {
+            program.load().map_err(&error)?;
+        }
+        program.attach(category, tracepoint).map_err(&error)
     }
 
     /// Attaches to a function of the kernel; nothing where that cannot be done, for which there

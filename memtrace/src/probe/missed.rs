@@ -1,12 +1,14 @@
 //! Runs that the kernel left out.
 //!
-//! A program at a function of the kernel does not run on a CPU where it is under way already. Where
-//! the kernel can be preempted it is under way in threads that wait to go on, and the call of another
-//! thread goes unseen. The kernel counts these runs, since Linux 5.13 for all to read.
+//! A program at a function of the kernel, or at a raw tracepoint, does not run on a CPU where it is
+//! under way already. Where the kernel can be preempted it is under way in threads that wait to go on,
+//! and the call of another thread goes unseen. At a kprobe or a tracepoint of perf, programs are not
+//! interrupted, but do not run while memtrace itself waits on that CPU in the middle of reading a table. The kernel counts
+//! these runs, since Linux 5.13 for all to read.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use super::{KernelSide, regions};
+use super::{KernelSide, regions, trace_events::TraceEvents};
 
 /// Runs that did not happen, of targets' calls and of those of every other process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,19 +17,32 @@ pub struct Missed {
     pub regions: u64,
     /// Where executable files are mapped.
     pub mappings: u64,
+    /// At page faults.
+    pub faults: u64,
+    /// At the starts of processes, their execs and ends.
+    pub lives: u64,
 }
+
+const MAPPINGS: [&str; 3] = ["mmap_file", "file_is_mapped", "sys_enter_mmap"];
+const LIVES: [&str; 3] = ["task_newtask", "sched_process_exec", "sched_process_exit"];
 
 impl KernelSide {
     /// Since the start; 0 where the kernel does not tell.
     #[must_use]
     pub fn missed(&self) -> Missed {
         Missed {
-            regions: regions::programs().map(|name| self.missed_by(name)).sum(),
-            mappings: self.missed_by("mmap_file"),
+            regions: regions::programs()
+                .map(|name| self.skipped(name))
+                .sum::<u64>()
+                + self.events.as_ref().map_or(0, TraceEvents::missed),
+            mappings: MAPPINGS.iter().map(|name| self.skipped(name)).sum(),
+            faults: regions::FAULTS.iter().map(|name| self.skipped(name)).sum(),
+            lives: LIVES.iter().map(|name| self.skipped(name)).sum(),
         }
     }
 
-    fn missed_by(&self, name: &str) -> u64 {
+    /// Runs of a program that were left out.
+    fn skipped(&self, name: &str) -> u64 {
         let Some(Ok(fd)) = self.ebpf.program(name).map(aya::programs::Program::fd) else {
             return 0;
         };

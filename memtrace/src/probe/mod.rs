@@ -14,6 +14,7 @@ mod missed;
 mod object;
 mod own_code;
 mod plain;
+mod preemption;
 mod programs;
 mod regions;
 mod seccomp;
@@ -21,6 +22,8 @@ mod sys;
 mod trace_events;
 mod tracefs;
 mod trial;
+mod uninterrupted;
+mod unpreempted;
 
 pub use attach::{AttachPoint, Attachments, Purpose};
 pub use calibrate::{Calibration, HitCosts, StackCosts, calibrate};

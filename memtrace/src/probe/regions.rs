@@ -20,23 +20,51 @@ pub struct FaultHook {
     pub in_system_calls: bool,
 }
 
-/// System calls, and the programs at their entry and return.
-const CALLS: [(&str, &str, &str); 6] = [
-    ("mmap", "enter_mmap", "leave_mmap"),
-    ("munmap", "enter_munmap", "leave_munmap"),
-    ("mremap", "enter_mremap", "leave_mremap"),
-    ("brk", "enter_brk", "leave_brk"),
-    ("madvise", "enter_madvise", "leave_madvise"),
-    ("mprotect", "enter_mprotect", "leave_mprotect"),
+/// A system call and the programs at its entry and return.
+pub(super) struct Call {
+    pub name: &'static str,
+    /// At its function.
+    function: [&'static str; 2],
+    /// The same by kprobes.
+    pub probes: [&'static str; 2],
+}
+
+macro_rules! call {
+    ($name:literal) => {
+        Call {
+            name: $name,
+            function: [concat!("enter_", $name), concat!("leave_", $name)],
+            probes: [concat!("entered_", $name), concat!("returned_", $name)],
+        }
+    };
+}
+
+pub(super) const CALLS: [Call; 6] = [
+    call!("mmap"),
+    call!("munmap"),
+    call!("mremap"),
+    call!("brk"),
+    call!("madvise"),
+    call!("mprotect"),
 ];
 
-/// The names of these programs.
+/// The programs at page faults.
+pub(super) const FAULTS: [&str; 4] = [
+    "page_fault_user",
+    "page_fault_kernel",
+    "fault_in_program",
+    "fault_in_kernel",
+];
+
+/// The names of all programs that see changes of mappings.
 pub(super) fn programs() -> impl Iterator<Item = &'static str> {
-    CALLS.iter().flat_map(|(_, entry, exit)| [*entry, *exit])
+    let of_call = |call: &'static Call| call.function.into_iter().chain(call.probes);
+    let of_calls = CALLS.iter().flat_map(of_call);
+    of_calls.chain(["sys_enter", "sys_exit"])
 }
 
 /// What the kernel's functions of system calls begin with.
-const PREFIX: &str = if cfg!(target_arch = "aarch64") {
+pub(super) const PREFIX: &str = if cfg!(target_arch = "aarch64") {
     "__arm64_sys_"
 } else {
     "__x64_sys_"
@@ -50,7 +78,7 @@ struct On {
 }
 
 impl KernelSide {
-    /// Attaches to the system calls that change mappings, in the way this kernel allows.
+    /// Attaches to the system calls that change mappings, in the way that misses none on this kernel.
     pub fn attach_regions(&mut self) -> Result<RegionHook, ProbeError> {
         if self.attach_regions_cheaply().is_ok() {
             return Ok(RegionHook::Functions);
@@ -63,6 +91,9 @@ impl KernelSide {
 
     /// The same only where it costs other system calls nothing.
     pub fn attach_regions_cheaply(&mut self) -> Result<(), ProbeError> {
+        if self.preemptible && self.attach_calls_unpreempted().is_ok() {
+            return Ok(());
+        }
         let mut on = On::default();
         let attached = self.attach_calls(&mut on);
         if attached.is_err() {
@@ -72,8 +103,13 @@ impl KernelSide {
     }
 
     fn attach_calls(&mut self, on: &mut On) -> Result<(), ProbeError> {
-        for (call, entry, exit) in CALLS {
-            let function = format!("{PREFIX}{call}");
+        for Call {
+            name,
+            function: [entry, exit],
+            ..
+        } in CALLS
+        {
+            let function = format!("{PREFIX}{name}");
             let btf = kernel_btf::with_only(&function)
                 .ok_or(ProbeError::Missing("the kernel's type information (BTF)"))?;
             let error = ProbeError::program(exit);
@@ -112,8 +148,13 @@ impl KernelSide {
         }
     }
 
-    /// Attaches to page faults.
+    /// Attaches to page faults, in the way that misses none on this kernel.
     pub fn attach_faults(&mut self) -> Result<FaultHook, ProbeError> {
+        if self.preemptible && self.attach_faults_unpreempted().is_ok() {
+            return Ok(FaultHook {
+                in_system_calls: true,
+            });
+        }
         self.attach_raw("page_fault_user")?;
         // Where the helper for the registers is missing (before 5.15) the verifier refuses it.
         let in_system_calls = self.attach_raw("page_fault_kernel").is_ok();

@@ -16,17 +16,17 @@ const REMEDY: &str = "tracefs is not mounted, or not readable: run memtrace as r
      /sys/kernel/tracing`";
 
 /// A tracepoint, a field of it that memtrace reads, and where that must be.
-type Field = (&'static str, &'static str, usize);
+type Field<'a> = (&'a str, &'a str, usize);
 
 /// The tracepoints that memtrace cannot do without.
-const NEEDED: [Field; 4] = [
+const NEEDED: [Field<'_>; 4] = [
     ("task/task_newtask", "pid", NEWTASK_PID_OFFSET),
     ("task/task_newtask", "clone_flags", NEWTASK_FLAGS_OFFSET),
     ("sched/sched_process_exec", "old_pid", EXEC_OLD_PID_OFFSET),
     ("syscalls/sys_enter_mmap", "prot", MMAP_PROT_OFFSET),
 ];
 /// The one that tells of OOM kills.
-const OOM: Field = ("oom/mark_victim", "pid", OOM_PID_OFFSET);
+const OOM: Field<'_> = ("oom/mark_victim", "pid", OOM_PID_OFFSET);
 
 /// Where tracefs is mounted and can be read, below the root of a machine (`/`, or a test's tree).
 #[must_use]
@@ -79,7 +79,14 @@ pub(super) fn check_oom(root: &Path) -> Result<(), ProbeError> {
     check(&mount, &OOM)
 }
 
-fn check(mount: &Path, (event, field, offset): &Field) -> Result<(), ProbeError> {
+/// The same for other fields, `(name, offset)`, of an event, `category/name`, of this machine.
+pub(super) fn check_fields(event: &str, fields: &[(&str, usize)]) -> Result<(), ProbeError> {
+    let mount = tracefs(Path::new("/")).ok_or_else(|| ProbeError::Tracepoint(REMEDY.into()))?;
+    let mut fields = fields.iter();
+    fields.try_for_each(|(field, offset)| check(&mount, &(event, field, *offset)))
+}
+
+fn check(mount: &Path, (event, field, offset): &Field<'_>) -> Result<(), ProbeError> {
     let path = mount.join("events").join(event).join("format");
     let text = fs::read_to_string(&path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => ProbeError::Tracepoint(format!(

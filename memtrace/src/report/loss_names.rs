@@ -4,7 +4,7 @@
 //! else.
 
 /// What user space lost.
-pub const LOSSES: [&str; 21] = [
+pub const LOSSES: [&str; 22] = [
     "records_undecodable",
     "stacks_refused",
     "ledger_rows_dropped",
@@ -23,6 +23,7 @@ pub const LOSSES: [&str; 21] = [
     "fault_paths_dropped",
     "region_calls_missed",
     "mappings_missed",
+    "faults_missed",
     "intervals_not_recorded",
     "incidents_not_recorded",
     "limits_not_recorded",
@@ -36,7 +37,7 @@ pub const OF_RECORDINGS: [&str; 3] = [
 ];
 
 /// What user space counts and loses nothing by.
-pub const NOTES: [&str; 13] = [
+pub const NOTES: [&str; 14] = [
     "objects_without_tables",
     "objects_unusable",
     "objects_too_large",
@@ -50,6 +51,7 @@ pub const NOTES: [&str; 13] = [
     "pages_inferred_bytes",
     "regions_joined",
     "pages_joined",
+    "process_events_missed",
 ];
 
 #[cfg(test)]

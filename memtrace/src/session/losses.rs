@@ -54,6 +54,7 @@ impl Session {
             faults.paths,
             missed.regions,
             missed.mappings,
+            missed.faults,
             intervals,
             incidents,
             limits,
@@ -78,6 +79,7 @@ impl Session {
             self.faults.inferred_bytes(),
             regions.joins,
             faults.joins,
+            missed.lives,
         ];
         for (name, value) in loss_names::NOTES.into_iter().zip(noted) {
             if value != 0 {

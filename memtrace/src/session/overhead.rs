@@ -21,9 +21,9 @@ pub struct Hits {
     pub regions: u64,
     /// Page faults.
     pub faults: u64,
-    /// Those of them all whose wide window was hashed.
-    pub wide: u64,
-    /// Those whose stack was copied.
+    /// Windows of stack that they hashed beyond the first.
+    pub windows: u64,
+    /// Those of them all whose stack was copied.
     pub copies: u64,
 }
 
@@ -38,7 +38,7 @@ impl Hits {
             frees: counters.get(Counter::FreeHits),
             regions: counters.get(Counter::RegionHits),
             faults: counters.get(Counter::FaultHits),
-            wide: counters.get(Counter::WideHits),
+            windows: counters.get(Counter::MoreWindows),
             copies: counters.get(Counter::StackCopies),
         }
     }
@@ -63,7 +63,7 @@ impl Hits {
             frees: self.frees.saturating_sub(before.frees),
             regions: self.regions.saturating_sub(before.regions),
             faults: self.faults.saturating_sub(before.faults),
-            wide: self.wide.saturating_sub(before.wide),
+            windows: self.windows.saturating_sub(before.windows),
             copies: self.copies.saturating_sub(before.copies),
         }
     }
@@ -128,7 +128,7 @@ impl CostModel {
             + hits.frees as f64 * free;
         let memory = hits.regions as f64 * self.region_ns + hits.faults as f64 * self.fault_ns;
         let stacks =
-            hits.wide as f64 * self.stacks.wide_ns + hits.copies as f64 * self.stacks.copy_ns;
+            hits.windows as f64 * self.stacks.window_ns + hits.copies as f64 * self.stacks.copy_ns;
         heap + memory + stacks
     }
 
@@ -242,7 +242,7 @@ mod tests {
         region_ns: 0.0,
         fault_ns: 0.0,
         stacks: StackCosts {
-            wide_ns: 2000.0,
+            window_ns: 125.0,
             copy_ns: 30_000.0,
         },
     };
@@ -281,13 +281,13 @@ mod tests {
         assert_eq!(sampled.nanoseconds(hits) * 2.0, MODEL.nanoseconds(hits));
     }
 
-    /// A hit that needs the wide window, and one whose stack is copied, cost what they cost: faults of
+    /// A hit that needs more windows, and one whose stack is copied, cost what they cost: faults of
     /// a Node.js program took six times what was said of them.
     #[test]
     fn deep_stacks_are_dearer() {
-        let faults = |wide, copies| Hits {
+        let faults = |windows, copies| Hits {
             faults: 1000,
-            wide,
+            windows,
             copies,
             ..Hits::default()
         };
@@ -296,8 +296,8 @@ mod tests {
             ..MODEL
         };
         assert_eq!(model.nanoseconds(faults(0, 0)), 400_000.0);
-        assert_eq!(model.nanoseconds(faults(1000, 2)), 2_460_000.0);
-        assert_eq!(model.nanoseconds_per_hit(faults(1000, 2)), 2460.0);
+        assert_eq!(model.nanoseconds(faults(16_000, 2)), 2_460_000.0);
+        assert_eq!(model.nanoseconds_per_hit(faults(16_000, 2)), 2460.0);
     }
 
     /// The first report has a share too, of what was used since the attach; hits within one clock

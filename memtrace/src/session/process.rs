@@ -472,14 +472,17 @@ impl Session {
 
     /// Catches up with what a full ring buffer lost: an exec, a new mapping.
     pub(super) fn catch_up(&mut self) -> Result<(), SessionError> {
+        let missed = self.kernel.missed();
+        let lost = self.kernel.counters()?.get(Counter::EventLost) + missed.lives + missed.mappings;
         if self.follow.shared {
             // Its processes announce their mappings, and what was lost is looked for otherwise.
-            let lost = self.kernel.counters()?.get(Counter::EventLost);
             return self.find_lost(lost);
         }
+        let lost_some = std::mem::replace(&mut self.follow.events_lost, lost) != lost;
         let mut execs = Vec::new();
         for traced in &mut self.traced {
-            if self.kernel.text_generation(traced.text_slot)? != traced.generation_seen {
+            if lost_some || self.kernel.text_generation(traced.text_slot)? != traced.generation_seen
+            {
                 traced.mapping_missed();
             }
             let target = self.kernel.target(traced.tgid);

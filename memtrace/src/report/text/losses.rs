@@ -100,6 +100,14 @@ const SENTENCES: &[(&str, &str)] = &[
         "files mapped, by any process, that the kernel did not show",
     ),
     (
+        "faults_missed",
+        "page faults, of any process, that the kernel did not show",
+    ),
+    (
+        "process_events_missed",
+        "starts and ends, of any process, that the kernel did not show",
+    ),
+    (
         "fault_spaces_refused",
         "faults of more address spaces than there is room for",
     ),
