@@ -180,19 +180,14 @@ fn point(moment: &Moment, known: &BTreeMap<i64, Known>, limit: Option<u64>) -> P
 
 /// The incident as the last point: what it says itself counts more than the report that was taken of it.
 fn end(incident: &Incident, report: Point) -> Point {
-    let of_kill = || {
-        let cgroup = incident.cgroup.as_ref()?;
-        let inactive = cgroup.inactive_file_bytes.unwrap_or(0);
-        Some(cgroup.usage_bytes?.saturating_sub(inactive))
-    };
-    let used = match incident.kind {
-        Kind::Threshold => incident.threshold.map(|threshold| threshold.used_bytes),
-        Kind::OomKill => of_kill(),
+    let usage_bytes = match incident.kind {
+        Kind::Threshold => incident.threshold.map(|crossed| crossed.used_bytes),
+        Kind::OomKill => incident.used_at_the_kill(),
     };
     Point {
         taken_at: incident.at.clone(),
         seconds_since_start: report.seconds_since_start,
-        usage_bytes: used.or(report.usage_bytes),
+        usage_bytes,
         ..report
     }
 }

@@ -16,8 +16,11 @@ use crate::trend::Verdict;
 
 /// Frames of one stack that are read; unwinding ends long before.
 const MAX_FRAMES: i64 = 16_384;
-/// Rows of one moment that are read: memory must not follow what a file claims.
-pub(super) const MAX_ROWS: i64 = 2_000_000;
+/// Rows of one moment that are read, and frames of one report: memory must not follow what a file claims. No
+/// session has so many.
+pub(super) const MAX_ROWS: i64 = if cfg!(test) { 20_000 } else { 2_000_000 };
+/// Stacks with a verdict that are shown: a session judges no more.
+pub(super) const MAX_JUDGED: usize = 2000;
 
 /// A recording, opened.
 #[derive(Debug)]
@@ -165,7 +168,7 @@ impl Recording {
         let (judged, rest): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|held| held.row.verdict().is_some());
-        let shown = top.unwrap_or(usize::MAX).min(judged.len());
+        let shown = top.unwrap_or(usize::MAX).min(MAX_JUDGED).min(judged.len());
         let (shown, below) = judged.split_at(shown);
         let probes = report.probes.as_slice();
         let summed = || {
@@ -178,12 +181,16 @@ impl Recording {
             outstanding_objects: summed().map(|h| h.row.held_objects()).sum(),
         };
         report.not_shown = not_shown;
+        let mut frames_read = 0;
         report.stacks = (1..)
             .zip(shown)
             .map(|(rank, held)| {
+                let frames = self.frames(held.id)?;
+                frames_read += frames.len();
+                self.not_too_many(frames_read, "frames")?;
                 Ok(Stack {
                     rank,
-                    frames: self.frames(held.id)?,
+                    frames,
                     ..held.row.account(moment.at_ms, held.pid, held.of)
                 })
             })
@@ -244,6 +251,7 @@ impl Recording {
             })
             .and_then(Iterator::collect);
         let texts = texts.map_err(self.wrong())?;
+        self.not_too_many(texts.len(), "processes")?;
         texts
             .iter()
             .map(|(id, text)| {
@@ -251,6 +259,14 @@ impl Recording {
                 Ok((*id, process))
             })
             .collect()
+    }
+
+    /// What is cut off would be missing in a sum: it is refused.
+    pub(super) fn not_too_many(&self, rows: usize, what: &str) -> Result<(), RecordError> {
+        if rows < usize::try_from(MAX_ROWS).unwrap_or(usize::MAX) {
+            return Ok(());
+        }
+        Err(self.damaged(format!("a moment has {MAX_ROWS} {what} or more")))
     }
 
     /// The address spaces of a moment's processes, in the order of its report.
@@ -322,6 +338,7 @@ impl Recording {
             .query_map((self.key(moment)?, moment.interval, MAX_ROWS), held_of)
             .and_then(Iterator::collect);
         let mut held = held.map_err(self.wrong())?;
+        self.not_too_many(held.len(), "stacks")?;
         held.retain(|held| !held.row.is_gone());
         held.sort_by_key(|held| {
             let (_, kind) = held.of;

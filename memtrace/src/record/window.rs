@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::cycles::bytes_of;
-use super::read::{Held, Read, Recording};
+use super::read::{Held, MAX_JUDGED, Read, Recording};
 use super::{Moment, RecordError};
 use crate::ledger::Point;
 use crate::report::loss_names;
 use crate::report::model::{Grower, Mark, NotShown, Process, ProcessState, Report, Stack};
 use crate::trend::{self, Judgement, Verdict};
 
-/// Stacks that are judged, those that gained most: as live reporting does.
-const MAX_JUDGED: usize = 2000;
+/// Stacks that are shown: more than there is room for in the kernel's tables.
+const MAX_SHOWN: usize = 100_000;
 /// Points of all histories that are judged, together (64 MiB): the more moments, the fewer series.
 const MAX_POINTS: usize = 4 << 20;
 
@@ -58,7 +58,8 @@ impl Recording {
                 gained.held.id,
             )
         });
-        let rest = gained.split_off(top.unwrap_or(usize::MAX).min(gained.len()));
+        let shown = top.unwrap_or(usize::MAX).min(MAX_SHOWN);
+        let rest = gained.split_off(shown.min(gained.len()));
         let known = &report;
         let summed = || {
             let accounts = rest.iter().map(|gained| &gained.account);
@@ -74,10 +75,14 @@ impl Recording {
         let stacks = gained.iter().map(|gained| gained.held.id).collect();
         let space = |gained: &Gained| gained.held.space.cast_unsigned();
         let spaces = gained.iter().map(space).collect();
+        let mut frames_read = 0;
         for (rank, gained) in (1..).zip(gained) {
+            let frames = self.frames(gained.held.id)?;
+            frames_read += frames.len();
+            self.not_too_many(frames_read, "frames")?;
             report.stacks.push(Stack {
                 rank,
-                frames: self.frames(gained.held.id)?,
+                frames,
                 growth_bytes_per_second: gained.judgement.growth_bytes_per_second,
                 verdict: gained.judgement.verdict,
                 confidence: (gained.judgement.confidence * 100.0).round() / 100.0,

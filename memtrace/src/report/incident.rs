@@ -107,6 +107,22 @@ impl Incident {
         }
     }
 
+    /// Used of the limit when the kernel chose whom to kill, without files that were not used lately. The
+    /// cgroup's files are read a moment later, on a busy machine too late: less than what the victims held of
+    /// memory that counts (or, where the kernel does not say that, than most of the limit) is not it.
+    #[must_use]
+    pub fn used_at_the_kill(&self) -> Option<u64> {
+        let cgroup = self.cgroup.as_ref()?;
+        let read = cgroup.usage_bytes?;
+        let victims = self.victims.iter();
+        let held: Option<u64> = victims.map(|victim| victim.figures.anon_rss_bytes).sum();
+        let least = held
+            .filter(|held| *held > 0)
+            .or_else(|| Some(cgroup.limit_bytes? / 10 * 9))?;
+        let inactive = cgroup.inactive_file_bytes.unwrap_or(0);
+        (read >= least).then(|| read.saturating_sub(inactive))
+    }
+
     /// The same for a list or a recording, which has the report already.
     #[must_use]
     pub fn without_report(&self) -> Self {

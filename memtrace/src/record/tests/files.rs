@@ -160,6 +160,39 @@ fn read_while_written() {
     });
 }
 
+// A file that claims more than any session has: what is shown is bounded, and what cannot be is refused in a
+// line.
+#[test]
+fn claims() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("r");
+    record(&path, &one_leak(2, 1)).finish("then").unwrap();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    // Whoever makes such a file need not care for what its tables refer to.
+    db.execute_batch("PRAGMA foreign_keys = off; PRAGMA synchronous = off")
+        .unwrap();
+    let many = |from: i64, to: i64| {
+        let sql = "INSERT INTO samples
+            WITH RECURSIVE c (x) AS (SELECT ?1 UNION ALL SELECT x + 1 FROM c WHERE x < ?2)
+            SELECT 1, x, 1000, 0, 1, 0, NULL, NULL, 5, 1.0, 1, 50, 1 FROM c";
+        db.execute(sql, [from, to]).unwrap();
+    };
+    let read = |top| {
+        let recording = Recording::open(&path).unwrap();
+        let moment = recording.find(&When::End).unwrap();
+        recording.report(&moment, top).map(|read| read.report)
+    };
+    many(1_000, 3_999);
+    let report = read(None).unwrap();
+    assert_eq!(report.stacks.len(), 2000, "no more are judged live");
+    assert_eq!(report.not_shown.stacks, 1001);
+    let sum: u64 = report.stacks.iter().map(|s| s.outstanding_bytes).sum();
+    assert_eq!(sum + report.not_shown.outstanding_bytes, 2000 + 3_000_000);
+    many(4_000, 21_000);
+    let error = read(Some(10)).unwrap_err().to_string();
+    assert!(error.contains("20000 stacks or more"), "{error}");
+}
+
 // Five gigabytes: those that hold nothing are not read, and those that are no recording are refused at
 // once. (Sparse: a file system that cannot is left out.)
 #[test]

@@ -120,6 +120,23 @@ fn what_is_not_known() {
     assert_eq!(untraced.timeline[0].outstanding_bytes, 0);
 }
 
+// What was read when the victim had given its memory back is not what was used at the kill.
+#[test]
+fn read_too_late() {
+    let used = |usage, held| {
+        let before = before(5, |incident| {
+            of_its_own_limit(incident);
+            incident.cgroup.as_mut().unwrap().usage_bytes = Some(usage);
+            incident.victims[0].figures.anon_rss_bytes = held;
+        });
+        before.timeline.last().unwrap().usage_bytes
+    };
+    assert_eq!(used(400 << 20, Some(399 << 20)), Some(390 << 20));
+    assert_eq!(used(300 << 10, Some(399 << 20)), None);
+    assert_eq!(used(500 << 20, None), Some(490 << 20));
+    assert_eq!(used(400 << 20, None), None, "less than most of the limit");
+}
+
 // A long recording is told in few points, the more the nearer they are.
 #[test]
 fn a_long_time_before() {

@@ -22,7 +22,8 @@ pub fn lines(incident: &Incident) -> Vec<String> {
 #[must_use]
 pub fn said_by_the_kernel(incident: &Incident) -> Vec<String> {
     let victims = incident.victims.iter().map(figures);
-    let cgroup = incident.cgroup.iter().map(state);
+    let is_late = incident.kind == Kind::OomKill && incident.used_at_the_kill().is_none();
+    let cgroup = incident.cgroup.iter().map(|cgroup| state(cgroup, is_late));
     let lines: Vec<String> = victims.chain(cgroup).flatten().collect();
     match lines.is_empty() {
         true => lines,
@@ -55,9 +56,14 @@ fn figures(victim: &Victim) -> Option<String> {
     (!all.is_empty()).then(|| format!("  pid {} ({}): {all}", victim.pid, victim.comm))
 }
 
-fn state(cgroup: &Cgroup) -> Option<String> {
+fn state(cgroup: &Cgroup, is_late: bool) -> Option<String> {
+    let used = if is_late {
+        "used after memory was given back"
+    } else {
+        "used"
+    };
     let amounts = [
-        ("used", cgroup.usage_bytes),
+        (used, cgroup.usage_bytes),
         ("of that files not used lately", cgroup.inactive_file_bytes),
         ("at most", cgroup.peak_bytes),
     ];
