@@ -38,6 +38,9 @@ pub struct Options {
     /// Only these measurements
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
+    /// Of `faults`, only programs whose name contains this
+    #[arg(long, value_name = "NAME")]
+    program: Option<String>,
     /// Also put the tables into docs/src/performance.md, in the place of those that are there
     #[arg(long)]
     markdown: bool,
@@ -76,8 +79,17 @@ struct Bench {
     helper: PathBuf,
     /// The C program that is traced.
     program: Program,
+    /// What the names of the programs that are wanted contain.
+    wanted: Option<String>,
     /// For scripts and what other tools write.
     folder: PathBuf,
+}
+
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_none_or(|wanted| name.contains(wanted))
+    }
 }
 
 type Measure = fn(&Bench) -> Result<Table>;
@@ -155,6 +167,7 @@ fn prepare(workspace: &Workspace, options: &Options) -> Result<Bench> {
         memtrace,
         helper: workspace.target.join("release/examples/bench_helper"),
         program: Program(program),
+        wanted: options.program.clone(),
         folder,
     })
 }
