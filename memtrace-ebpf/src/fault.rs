@@ -22,6 +22,12 @@ use crate::{
 const PAGE: u64 = 4096;
 /// An instruction was fetched: a file's page.
 const FETCH: u64 = 16;
+/// Of `enum fault_flag`, in 5.10 to 6.18.
+const WRITE: u64 = 0x1;
+const TRIED: u64 = 0x20;
+const USER: u64 = 0x40;
+const REMOTE: u64 = 0x80;
+const INSTRUCTION: u64 = 0x100;
 /// Addresses from here on are not the program's.
 const USER_END: u64 = 1 << 56;
 /// Faults wake the reader only when this much waits for it: a wake-up costs more than the fault.
@@ -48,6 +54,29 @@ pub fn user(address: u64, regs: *const pt_regs, error: u64) {
         return;
     };
     record(thread, &Place::read(regs), address, error);
+}
+
+/// A fault of either kind, as `handle_mm_fault` gets it: without the registers, and without whether the
+/// page was there. A write is taken for one to a page that was, which is right of each page that is
+/// known.
+#[inline(always)]
+pub fn by_function(address: u64, flags: u64) {
+    // Another process's page, or the second try of one fault.
+    if flags & (REMOTE | TRIED) != 0 {
+        return;
+    }
+    let mut error = 0;
+    if flags & WRITE != 0 {
+        error |= FAULT_WRITE | FAULT_PRESENT;
+    }
+    if flags & INSTRUCTION != 0 {
+        error |= FETCH;
+    }
+    if flags & USER != 0 {
+        user(address, of_task(), error);
+    } else {
+        kernel(address, error);
+    }
 }
 
 /// A page that the kernel touches in a system call of the program's.

@@ -305,6 +305,16 @@ fn fault_in_kernel(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// `handle_mm_fault(struct vm_area_struct *, unsigned long address, unsigned int flags, …)`, checked in
+/// 5.10 to 6.18: where the kernel has no tracepoints of page faults. Loads on Linux 5.15 and later.
+#[kprobe]
+fn fault_in_function(ctx: ProbeContext) -> u32 {
+    if let (Some(address), Some(flags)) = (ctx.arg(1), ctx.arg::<u32>(2)) {
+        fault::by_function(address, u64::from(flags));
+    }
+    0
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

@@ -1,6 +1,5 @@
-//! `--probe fault`: resident memory by who touched it first (x86-64 only).
+//! `--probe fault`: resident memory by who touched it first.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![cfg(target_arch = "x86_64")]
 
 use std::path::Path;
 

@@ -124,7 +124,7 @@ impl Trials {
                 name,
                 format!("--probe fault cannot be used: {}", error.summary()),
             )
-            .remedy("it takes x86-64 and CONFIG_TRACEPOINTS=y"),
+            .remedy("it takes CONFIG_TRACEPOINTS=y on x86-64, CONFIG_KPROBES=y elsewhere"),
             None => Check::warn(name, "not tried"),
         }
     }

@@ -1,6 +1,8 @@
 //! Attaching to what changes mappings, and to page faults: by what the kernel has.
 
-use aya::programs::{FEntry, FExit, RawTracePoint, fentry::FEntryLinkId, fexit::FExitLinkId};
+use aya::programs::{
+    FEntry, FExit, KProbe, RawTracePoint, fentry::FEntryLinkId, fexit::FExitLinkId,
+};
 
 use super::{KernelSide, ProbeError, kernel_btf};
 
@@ -49,11 +51,12 @@ pub(super) const CALLS: [Call; 6] = [
 ];
 
 /// The programs at page faults.
-pub(super) const FAULTS: [&str; 4] = [
+pub(super) const FAULTS: [&str; 5] = [
     "page_fault_user",
     "page_fault_kernel",
     "fault_in_program",
     "fault_in_kernel",
+    "fault_in_function",
 ];
 
 /// The names of all programs that see changes of mappings.
@@ -155,10 +158,31 @@ impl KernelSide {
                 in_system_calls: true,
             });
         }
-        self.attach_raw("page_fault_user")?;
+        if let Err(error) = self.attach_raw("page_fault_user") {
+            // An architecture without the tracepoints.
+            return match self.attach_fault_function() {
+                Ok(()) => Ok(FaultHook {
+                    in_system_calls: true,
+                }),
+                Err(_) => Err(error),
+            };
+        }
         // Where the helper for the registers is missing (before 5.15) the verifier refuses it.
         let in_system_calls = self.attach_raw("page_fault_kernel").is_ok();
         Ok(FaultHook { in_system_calls })
+    }
+
+    fn attach_fault_function(&mut self) -> Result<(), ProbeError> {
+        const NAME: &str = "fault_in_function";
+        let error = ProbeError::program(NAME);
+        let program = self.ebpf.program_mut(NAME);
+        let program = program.ok_or(ProbeError::Missing(NAME))?;
+        let program: &mut KProbe = program.try_into().map_err(&error)?;
+        if program.fd().is_err() {
+            program.load().map_err(&error)?;
+        }
+        let on = program.attach("handle_mm_fault", 0);
+        on.map(drop).map_err(&error)
     }
 
     fn attach_raw(&mut self, name: &'static str) -> Result<(), ProbeError> {
