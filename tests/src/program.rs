@@ -106,7 +106,7 @@ impl Program {
         if built.exists() {
             return Ok(built);
         }
-        // Built under another name and renamed: tests in other processes may want it too.
+        // Built under another name: tests in other processes may want it too.
         let partial = built.with_extension(format!("partial-{}", unique()));
         let output = Command::new(&self.compiler)
             .args(&self.flags)
@@ -118,9 +118,15 @@ impl Program {
             let stderr = String::from_utf8_lossy(&output.stderr);
             return Err(format!("{} {}: {stderr}", self.compiler, source.display()));
         }
-        std::fs::rename(&partial, &built)
-            .map_err(|error| format!("{}: {error}", built.display()))?;
-        Ok(built)
+        // The first one stays: the file may run already, and is another once it is replaced.
+        let named = std::fs::hard_link(&partial, &built);
+        let _ = std::fs::remove_file(&partial);
+        match named {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(format!("{}: {error}", built.display()))
+            }
+            _ => Ok(built),
+        }
     }
 
     /// Writes down how the program is built, beside it: `cargo xtask vm` builds it so for another
