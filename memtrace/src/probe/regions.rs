@@ -50,15 +50,6 @@ pub(super) const CALLS: [Call; 6] = [
     call!("mprotect"),
 ];
 
-/// The programs at page faults.
-pub(super) const FAULTS: [&str; 5] = [
-    "page_fault_user",
-    "page_fault_kernel",
-    "fault_in_program",
-    "fault_in_kernel",
-    "fault_in_function",
-];
-
 /// The names of all programs that see changes of mappings.
 pub(super) fn programs() -> impl Iterator<Item = &'static str> {
     let of_call = |call: &'static Call| call.function.into_iter().chain(call.probes);

@@ -11,7 +11,7 @@ use super::{Session, SessionError, contexts::Advice};
 use crate::{
     id::{Fingerprint, SpaceId, Tgid},
     stream::NewContext,
-    unwind::{PendingReturn, RawStack},
+    unwind::{PendingReturn, RawStack, Unwinder},
 };
 
 /// Stacks kept at once, 32 KiB each. No more events are taken from the ring buffer before they are
@@ -58,6 +58,14 @@ impl Late {
 }
 
 impl Session {
+    /// Reads the mappings of an address space's process, if that is traced.
+    fn refresh_space(&mut self, space: SpaceId) -> Result<(), SessionError> {
+        let process = self.traced.iter().find(|t| t.image.space == space);
+        process
+            .map(|t| t.tgid)
+            .map_or(Ok(()), |tgid| self.refresh(tgid))
+    }
+
     /// Reads the mappings of their processes and unwinds them, however that ends this time.
     pub(super) fn unwind_late(&mut self, late: Vec<Late>) -> Result<Vec<Advice>, SessionError> {
         let processes: HashSet<_> = late.iter().map(|late| late.tgid).collect();
@@ -65,13 +73,23 @@ impl Session {
             self.refresh(tgid)?;
         }
         let mut advices = Vec::new();
+        let mut families = HashSet::new();
         for late in late {
             if !self.unwinder.knows(late.space) {
                 self.unwinder.fork_space(late.family, late.space);
             }
-            let unwound =
-                self.unwinder
-                    .unwind_with_pending(late.space, &late.stack(), &late.pending);
+            let unwind = |unwinder: &mut Unwinder| {
+                unwinder.unwind_with_pending(late.space, &late.stack(), &late.pending)
+            };
+            let mut unwound = unwind(&mut self.unwinder);
+            if late.family != late.space && self.unwinder.unknown_address().is_some() {
+                // It has ended, and was forked before its parent's mappings were read to the end.
+                if families.insert(late.family) {
+                    self.refresh_space(late.family)?;
+                }
+                self.unwinder.fork_space(late.family, late.space);
+                unwound = unwind(&mut self.unwinder);
+            }
             if let Some(stack) = self.stacks.intern(&unwound) {
                 let (fingerprint, narrow) = (late.fingerprint, late.narrow);
                 if self.unwinder.depth() > WIDE_BYTES as u64 {
