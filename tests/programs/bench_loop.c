@@ -6,6 +6,8 @@
  *   hold N    N live blocks of 16 bytes more; "held N"
  *   paths N   one block from each of N different call paths (at most 1024), ten calls deep
  *   serve N   N requests: each hashes 4 KiB and keeps 64 bytes; "served N"
+ *   touch N   N windows of page faults, each the first touch of a page; answers with the nanoseconds of
+ *             CPU time that one took in each
  *   churn N   N pairs on each of those 1024 paths in turn, so that none of them is new
  * CPU time, so that what else the machine does counts little. */
 #define _GNU_SOURCE
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #define SITE __attribute__((noinline, noclone))
@@ -105,6 +108,23 @@ SITE static void serve(long count) {
     }
 }
 
+#define PAGE 4096
+#define PAGES 4096
+
+/* Nanoseconds a page that is touched for the first time. */
+SITE static double touch(void) {
+    size_t size = (size_t)PAGES * PAGE;
+    char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || madvise(memory, size, MADV_NOHUGEPAGE) != 0)
+        exit(1);
+    double begin = cpu_ns();
+    for (size_t at = 0; at < size; at += PAGE)
+        memory[at] = 1;
+    double spent = cpu_ns() - begin;
+    munmap(memory, size);
+    return spent / PAGES;
+}
+
 #define PATHS 1024
 #define DEPTH 10
 
@@ -129,6 +149,10 @@ int main(void) {
         } else if (strcmp(word, "serve") == 0) {
             serve(n);
             printf("served %ld\n", n);
+        } else if (strcmp(word, "touch") == 0) {
+            for (long i = 0; i < n; i++)
+                printf("%.1f ", touch());
+            putchar('\n');
         } else if (strcmp(word, "churn") == 0) {
             for (long i = 0; i < n; i++)
                 for (unsigned path = 0; path < PATHS; path++)

@@ -16,11 +16,20 @@ func keepSlices() {
 	}
 }
 
+// A line can arrive in pieces.
+func waitForLine() {
+	one := []byte{0}
+	for one[0] != '\n' {
+		if _, err := os.Stdin.Read(one); err != nil {
+			return
+		}
+	}
+}
+
 func main() {
-	line := make([]byte, 16)
 	os.Stdout.WriteString("ready 0\n")
-	os.Stdin.Read(line)
+	waitForLine()
 	keepSlices()
 	os.Stdout.WriteString("{\"pid\":0,\"sites\":[]}\n")
-	os.Stdin.Read(line)
+	waitForLine()
 }

@@ -15,7 +15,7 @@ use crate::shell::{capture, say};
 const ENDLESS: u32 = 100_000_000;
 
 pub fn measure(bench: &Bench) -> Result<Table> {
-    let redis = Redis::start(bench)?;
+    let redis = Redis::start(bench, "redis.sock")?;
     let _load = Running::start(&mut redis.load(ENDLESS))?;
     let (mut lines, mut blocks, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=bench.rounds {

@@ -69,7 +69,16 @@ impl Talking {
 
     /// Nanoseconds a pair in each of some windows.
     pub fn pairs(&mut self, windows: usize) -> Result<Vec<f64>> {
-        let answer = self.ask(&format!("pairs {windows}"))?;
+        self.times("pairs", windows)
+    }
+
+    /// Nanoseconds a page fault in each of some windows.
+    pub fn touches(&mut self, windows: usize) -> Result<Vec<f64>> {
+        self.times("touch", windows)
+    }
+
+    fn times(&mut self, what: &str, windows: usize) -> Result<Vec<f64>> {
+        let answer = self.ask(&format!("{what} {windows}"))?;
         let words = answer.split_whitespace();
         words
             .map(|word| word.parse().with_context(|| format!("not a time: {word}")))

@@ -15,6 +15,7 @@ mod redis;
 mod redis_load;
 mod table;
 mod tools;
+mod touch;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -58,6 +59,8 @@ enum Part {
     Attach,
     /// Memory of the kernel's tables and of the collector, and what a resting target costs
     Memory,
+    /// One page fault: without memtrace, with it on another process, with it on this one
+    Touch,
     /// Page faults of programs that leak: what has a stack, and what it costs
     Faults,
     /// An hour of a busy target in a recording: its size, and what writing and reading it take
@@ -102,12 +105,13 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bench = prepare(workspace, options)?;
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut tables = Vec::new();
-    let parts: [(Part, Measure); 7] = [
+    let parts: [(Part, Measure); 8] = [
         (Part::Pairs, pairs::measure),
         (Part::Programs, programs::measure),
         (Part::Redis, redis::measure),
         (Part::Attach, attach::measure),
         (Part::Memory, memory::measure),
+        (Part::Touch, touch::measure),
         (Part::Faults, faults::measure),
         (Part::Recording, recording::measure),
     ];

@@ -20,8 +20,9 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub fn start(bench: &Bench) -> Result<Self> {
-        let socket = bench.folder.join("redis.sock");
+    /// Listens on a socket of this name.
+    pub fn start(bench: &Bench, socket: &str) -> Result<Self> {
+        let socket = bench.folder.join(socket);
         let mut command = Command::new("redis-server");
         command
             .current_dir(&bench.folder)
@@ -105,7 +106,7 @@ pub fn cpu_ns(pid: u32) -> Result<f64> {
 }
 
 pub fn measure(bench: &Bench) -> Result<Table> {
-    let redis = Redis::start(bench)?;
+    let redis = Redis::start(bench, "redis.sock")?;
     let modes: [(&str, Option<&[&str]>); 3] = [
         ("nothing", None),
         ("memtrace, exact", Some(&[])),
