@@ -74,22 +74,69 @@ pub fn nonzero(x: u64) -> u64 {
 /// addresses in another order alike: one in ten of a thousand permutations.
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
 
+/// All ones when `x`, below 2^63, is zero, else 0. In assembly for the same reason.
+#[inline(always)]
+fn mask_if_zero(x: u64) -> u64 {
+    let mut result = x;
+    // SAFETY: computes on a register only.
+    unsafe {
+        core::arch::asm!(
+            "{r} += -1",
+            "{r} s>>= 63",
+            r = inout(reg) result,
+            options(nostack),
+        );
+    }
+    result
+}
+
+/// `value` where `mask` is all ones, else 0. In assembly so that the mask is the second operand: newer
+/// verifiers (6.18) follow both values of a mask that is the first one, and with it every combination.
+#[inline(always)]
+fn masked(value: u64, mask: u64) -> u64 {
+    let mut result = value;
+    // SAFETY: computes on registers only.
+    unsafe {
+        core::arch::asm!(
+            "{r} &= {m}",
+            r = inout(reg) result,
+            m = in(reg) mask,
+            options(nostack),
+        );
+    }
+    result
+}
+
 /// An order-sensitive sum of hashes: each word is mixed with its number among the code words, so
 /// that the multiplications do not wait for one another.
+#[derive(Clone, Copy)]
 struct Hash {
     sum: u64,
-    words: u64,
+    /// The number of the next word, spread.
+    number: u64,
 }
 
 impl Hash {
-    /// Takes the word in when `take` is 1, does nothing when it is 0: without a branch, of which
+    #[inline(always)]
+    fn begin(seed: u64) -> Self {
+        Self {
+            sum: seed,
+            number: 0,
+        }
+    }
+
+    /// Takes the word in when `mask` is all ones, does nothing when it is 0: without a branch, of which
     /// the verifier would follow every combination (Linux 5.10 gives up).
     #[inline(always)]
-    fn add(&mut self, word: u64, take: u64) {
-        self.sum = self
-            .sum
-            .wrapping_add(mix(word, self.words.wrapping_mul(SPREAD)) & take.wrapping_neg());
-        self.words += take;
+    fn add(&mut self, word: u64, mask: u64) {
+        let hash = mix(word, self.number);
+        self.sum = self.sum.wrapping_add(masked(hash, mask));
+        self.number = self.number.wrapping_add(masked(SPREAD, mask));
+    }
+
+    #[inline(always)]
+    fn value(self) -> u64 {
+        mix(self.sum, self.number)
     }
 }
 
@@ -109,12 +156,14 @@ fn trusted_text(thread: &Thread) -> Option<&'static TextTable> {
     (text.generation == current).then_some(text)
 }
 
-/// Hashes the code addresses in the window.
+/// Hashes the code addresses in the window. Four words a turn: counting turns is dear, too.
 #[inline(always)]
 fn hash_window(thread: &Thread, text: &TextTable, hash: &mut Hash) {
-    for index in 0..WINDOW_WORDS {
-        let word = thread.window[index];
-        hash.add(word, 1 - nonzero(distance_from_code(text, word)));
+    for turn in 0..WINDOW_WORDS / 4 {
+        for index in 0..4 {
+            let word = thread.window[turn * 4 + index];
+            hash.add(word, mask_if_zero(distance_from_code(text, word)));
+        }
     }
 }
 
@@ -129,19 +178,16 @@ pub fn hash_narrow(thread: &mut Thread, sp: u64, seed: u64) -> u64 {
     if !read_window(thread, sp) {
         read_rest_of_page(thread, sp);
     }
-    let mut hash = Hash {
-        sum: seed,
-        words: 0,
-    };
+    let mut hash = Hash::begin(seed);
     if let Some(text) = trusted_text(thread) {
         hash_window(thread, text, &mut hash);
     } else {
         for index in 0..WINDOW_WORDS {
             let word = thread.window[index];
-            hash.add(word, may_be_code(word, sp));
+            hash.add(word, may_be_code(word, sp).wrapping_neg());
         }
     }
-    mix(hash.sum, hash.words)
+    hash.value()
 }
 
 /// 0 when the word points into code.
@@ -176,13 +222,13 @@ pub fn hash_wider(thread: &mut Thread, sp: u64) -> Wider {
     let Some(text) = trusted_text(thread) else {
         return Wider { middle: 0, wide: 0 };
     };
-    let mut hash = Hash { sum: 0, words: 0 };
+    let mut hash = Hash::begin(0);
     let goes_on = hash_windows(thread, text, sp, 0..MIDDLE_WINDOWS, &mut hash);
-    let middle = mix(hash.sum, hash.words);
+    let middle = hash.value();
     if goes_on {
         hash_windows(thread, text, sp, MIDDLE_WINDOWS..WIDE_WINDOWS, &mut hash);
     }
-    let wide = mix(hash.sum, hash.words);
+    let wide = hash.value();
     Wider { middle, wide }
 }
 
@@ -192,9 +238,9 @@ pub fn hash_middle(thread: &mut Thread, sp: u64) -> u64 {
     let Some(text) = trusted_text(thread) else {
         return 0;
     };
-    let mut hash = Hash { sum: 0, words: 0 };
+    let mut hash = Hash::begin(0);
     hash_windows(thread, text, sp, 0..MIDDLE_WINDOWS, &mut hash);
-    mix(hash.sum, hash.words)
+    hash.value()
 }
 
 /// Hashes some of the windows from `sp` on; false when the stack ended in them.
