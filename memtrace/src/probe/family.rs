@@ -3,7 +3,8 @@
 use std::{collections::HashSet, path::Path};
 
 use memtrace_common::{
-    Context, ContextKey, LiveKey, LiveValue, Target, events::CGROUP_ATTACH_PID_OFFSET,
+    Context, ContextKey, LiveKey, LiveValue, TEXT_SLOTS, Target, TextTable,
+    events::CGROUP_ATTACH_PID_OFFSET,
 };
 
 use super::{
@@ -31,9 +32,23 @@ impl KernelSide {
 
     /// Gives the processes of an image a text table.
     pub fn set_slot(&mut self, image: SpaceId, slot: u32) -> Result<(), ProbeError> {
+        if self.slots.get(&image.0, 0).ok() != Some(slot) {
+            self.distrust(slot)?;
+        }
         self.slots
             .insert(image.0, slot, 0)
             .map_err(ProbeError::map("SLOTS"))
+    }
+
+    /// Nobody has written the slot's table for who has it now: it is empty or another image's, and of the
+    /// present generation as likely as not. Believed, it would make one call path of all.
+    pub fn distrust(&mut self, slot: u32) -> Result<(), ProbeError> {
+        let table = Box::new(TextTable {
+            generation: self.text_generation(slot)?.wrapping_sub(1),
+            shift: 0,
+            tags: [0; TEXT_SLOTS],
+        });
+        self.set_text(slot, &table)
     }
 
     /// Forgets images that no process runs any more.

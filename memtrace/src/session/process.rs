@@ -215,6 +215,9 @@ impl Session {
                 .find(|slot| self.traced.iter().all(|t| t.text_slot != *slot))
                 .unwrap_or(self.options.kernel.text_slots)
         };
+        if !shared {
+            self.kernel.distrust(text_slot)?;
+        }
         let image = Image {
             tgid,
             space,
